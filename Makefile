@@ -1,0 +1,61 @@
+# What people call; CI calls the same. Everything that takes long to build is kept in a cache
+# outside the checkout: set KEELSON_CACHE to move it, delete it to lose nothing but time.
+
+export KEELSON_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keelson
+export CARGO_TARGET_DIR ?= $(KEELSON_CACHE)/target
+RELEASE := $(CARGO_TARGET_DIR)/release
+PORT ?= 2379
+DATA ?= keelson-data
+
+.PHONY: help setup setup-build build run test soak bench verify peers
+
+help:
+	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
+	@echo "make test    set up and run every test (builds real etcd and Kubernetes to compare with)"
+	@echo "make build   release binaries in bin/"
+	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
+	@echo "make soak    the long tests"
+	@echo "make verify  formatting, lints, dependency rules"
+	@echo "make setup   install what this machine lacks"
+
+setup:
+	@scripts/setup.sh
+
+setup-build:
+	@SETUP_WITHOUT_GO=1 scripts/setup.sh
+
+# Every cargo call that compiles the store goes through here, so that RocksDB is compiled once.
+CARGO = ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" ROCKSDB_STATIC=1 cargo
+
+build: setup-build
+	$(CARGO) build --release --locked -p keelson-server
+	@mkdir -p bin
+	@for b in keelson keelsonctl keelson-operator; do \
+	  if [ -f $(RELEASE)/$$b ]; then cp $(RELEASE)/$$b bin/.$$b.new && mv bin/.$$b.new bin/$$b; fi; done
+	@ls -l bin
+
+run: build
+	@echo
+	@echo "Serving on http://localhost:$(PORT), data in ./$(DATA). Ctrl-C stops it. In another terminal:"
+	@echo "  etcdctl --endpoints localhost:$(PORT) put hello world"
+	@echo "  etcdctl --endpoints localhost:$(PORT) get hello"
+	@echo "  curl -s http://localhost:$(PORT)/health"
+	@echo
+	bin/keelson --data-dir $(DATA) --listen-client-urls http://127.0.0.1:$(PORT) --advertise-client-urls http://127.0.0.1:$(PORT)
+
+peers: setup
+	e2e/peers/build.sh
+
+test: setup peers
+	$(CARGO) build --release --locked --workspace
+	$(CARGO) test --release --locked --workspace
+
+soak: setup peers
+	$(CARGO) test --release --locked --workspace -- --include-ignored
+
+bench: build peers
+	$(CARGO) run --release --locked -p keelson-bench -- $(if $(QUICK),--quick) $(BENCH_ARGS)
+
+verify:
+	cargo fmt --check
+	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings

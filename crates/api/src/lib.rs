@@ -1,0 +1,44 @@
+//! The wire contract: messages and services generated from `proto/`, ids with a type of their own,
+//! and the one table that maps errors to gRPC codes and texts.
+
+mod error;
+mod ids;
+
+pub use error::{Code, Error};
+pub use ids::{LeaseId, Revision};
+
+/// Keys, values and events.
+#[allow(missing_docs, clippy::all)]
+pub mod mvccpb {
+    include!(concat!(env!("OUT_DIR"), "/mvccpb.rs"));
+}
+/// Users, roles and permissions.
+#[allow(missing_docs, clippy::all)]
+pub mod authpb {
+    include!(concat!(env!("OUT_DIR"), "/authpb.rs"));
+}
+/// The public etcd v3 API.
+#[allow(missing_docs, clippy::all)]
+pub mod etcdserverpb {
+    include!(concat!(env!("OUT_DIR"), "/etcdserverpb.rs"));
+}
+/// The election service.
+#[allow(missing_docs, clippy::all)]
+pub mod v3electionpb {
+    include!(concat!(env!("OUT_DIR"), "/v3electionpb.rs"));
+}
+/// The lock service.
+#[allow(missing_docs, clippy::all)]
+pub mod v3lockpb {
+    include!(concat!(env!("OUT_DIR"), "/v3lockpb.rs"));
+}
+/// gRPC health checking.
+#[allow(missing_docs, clippy::all)]
+pub mod health {
+    include!(concat!(env!("OUT_DIR"), "/grpc.health.v1.rs"));
+}
+/// Keelson's own log commands and rows; never on a public port.
+#[allow(missing_docs, clippy::all)]
+pub mod keelson {
+    include!(concat!(env!("OUT_DIR"), "/keelson.rs"));
+}

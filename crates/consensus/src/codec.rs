@@ -1,0 +1,159 @@
+//! Log rows, byte by byte (also in `docs/formats/log.md`): a kind, the term, and the payload.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use keelson_api::keelson::{MembershipRow, VoterSet};
+use keelson_state::Position;
+use openraft::{EmptyNode, EntryPayload};
+use prost::Message;
+
+use crate::types::{Batch, RaftEntry, RaftLogId, RaftMembership, RaftStoredMembership, RaftVote};
+
+const BLANK: u8 = 0;
+const NORMAL: u8 = 1;
+const MEMBERSHIP: u8 = 2;
+
+pub(crate) fn damaged(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what} cannot be decoded: the raft log is damaged"))
+}
+
+/// Row of an entry; its index is the key.
+pub(crate) fn encode_entry(entry: &RaftEntry) -> Bytes {
+    let (kind, payload) = match &entry.payload {
+        EntryPayload::Blank => (BLANK, Bytes::new()),
+        EntryPayload::Normal(batch) => (NORMAL, batch.0.clone()),
+        EntryPayload::Membership(m) => (MEMBERSHIP, membership_row(None, m).encode_to_vec().into()),
+    };
+    let mut row = BytesMut::with_capacity(payload.len() + 9);
+    row.put_u8(kind);
+    row.put_u64(*entry.log_id.committed_leader_id().clone());
+    row.put(payload);
+    row.freeze()
+}
+
+pub(crate) fn decode_entry(index: u64, mut row: Bytes) -> io::Result<RaftEntry> {
+    let kind = row.try_get_u8().map_err(|_| damaged("a log entry"))?;
+    let term = row.try_get_u64().map_err(|_| damaged("a log entry"))?;
+    let payload = match kind {
+        BLANK => EntryPayload::Blank,
+        NORMAL => EntryPayload::Normal(Batch(row)),
+        MEMBERSHIP => {
+            let decoded = MembershipRow::decode(row).map_err(|_| damaged("a membership entry"))?;
+            EntryPayload::Membership(membership(&decoded)?)
+        }
+        _ => return Err(damaged("a log entry of unknown kind")),
+    };
+    Ok(RaftEntry { log_id: log_id(term, index), payload })
+}
+
+pub(crate) fn log_id(term: u64, index: u64) -> RaftLogId {
+    RaftLogId::new_term_index(term, index)
+}
+
+pub(crate) fn term_of(id: &RaftLogId) -> u64 {
+    **id.committed_leader_id()
+}
+
+pub(crate) fn encode_log_id(id: &RaftLogId) -> Vec<u8> {
+    [term_of(id).to_be_bytes(), id.index.to_be_bytes()].concat()
+}
+
+pub(crate) fn decode_log_id(row: &[u8]) -> io::Result<RaftLogId> {
+    let mut buf = row;
+    match (buf.try_get_u64(), buf.try_get_u64()) {
+        (Ok(term), Ok(index)) if buf.is_empty() => Ok(log_id(term, index)),
+        _ => Err(damaged("a log position")),
+    }
+}
+
+pub(crate) fn encode_vote(vote: &RaftVote) -> Vec<u8> {
+    let mut row = [vote.leader_id.term.to_be_bytes(), vote.leader_id.voted_for.to_be_bytes()].concat();
+    row.push(u8::from(vote.committed));
+    row
+}
+
+pub(crate) fn decode_vote(row: &[u8]) -> io::Result<RaftVote> {
+    let mut buf = row;
+    let (Ok(term), Ok(node), Ok(committed)) = (buf.try_get_u64(), buf.try_get_u64(), buf.try_get_u8()) else {
+        return Err(damaged("the vote"));
+    };
+    Ok(if committed == 1 { RaftVote::new_committed(term, node) } else { RaftVote::new(term, node) })
+}
+
+/// Packs encoded commands into one entry.
+pub(crate) fn pack<'a>(commands: impl Iterator<Item = &'a Bytes> + Clone) -> Batch {
+    let mut out = BytesMut::with_capacity(commands.clone().map(|c| c.len() + 4).sum());
+    for command in commands {
+        out.put_u32(u32::try_from(command.len()).expect("a command is far below 4 GiB"));
+        out.put_slice(command);
+    }
+    Batch(out.freeze())
+}
+
+/// The commands of an entry, sharing its memory.
+pub(crate) fn unpack(batch: &Batch) -> impl Iterator<Item = io::Result<Bytes>> {
+    let mut rest = batch.0.clone();
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let length = rest.try_get_u32().ok().and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= rest.len());
+        let Some(length) = length else {
+            rest.clear();
+            return Some(Err(damaged("a batch of commands")));
+        };
+        Some(Ok(rest.split_to(length)))
+    })
+}
+
+pub(crate) fn membership_row(id: Option<&RaftLogId>, m: &RaftMembership) -> MembershipRow {
+    MembershipRow {
+        term: id.map_or(0, term_of),
+        index: id.map_or(0, |id| id.index),
+        configs: m.get_joint_config().iter().map(|set| VoterSet { voters: set.iter().copied().collect() }).collect(),
+        nodes: m.nodes().map(|(id, _)| *id).collect(),
+        present: id.is_some(),
+    }
+}
+
+fn membership(row: &MembershipRow) -> io::Result<RaftMembership> {
+    let configs = row.configs.iter().map(|c| c.voters.iter().copied().collect::<BTreeSet<u64>>()).collect();
+    let nodes: BTreeMap<u64, EmptyNode> = row.nodes.iter().map(|id| (*id, EmptyNode {})).collect();
+    RaftMembership::new(configs, nodes).map_err(|_| damaged("a membership"))
+}
+
+/// Membership and applied log id as the state store remembers them.
+pub(crate) fn from_position(position: &Position) -> io::Result<(Option<RaftLogId>, RaftStoredMembership)> {
+    let applied = (position.index > 0 || position.term > 0).then(|| log_id(position.term, position.index));
+    let stored = match &position.membership {
+        Some(row) if row.present => RaftStoredMembership::new(Some(log_id(row.term, row.index)), membership(row)?),
+        _ => RaftStoredMembership::default(),
+    };
+    Ok((applied, stored))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_votes_and_positions_survive_a_round_trip_and_reject_damage() {
+        let batch = pack([Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")].iter());
+        let commands: Vec<_> = unpack(&batch).map(Result::unwrap).collect();
+        assert_eq!(commands, [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")]);
+        let members = RaftMembership::new(vec![BTreeSet::from([1, 2])], BTreeMap::from([(1, EmptyNode {}), (2, EmptyNode {}), (3, EmptyNode {})]));
+        for payload in [EntryPayload::Blank, EntryPayload::Normal(batch.clone()), EntryPayload::Membership(members.unwrap())] {
+            let entry = RaftEntry { log_id: log_id(7, 9), payload };
+            let row = encode_entry(&entry);
+            assert_eq!(decode_entry(9, row.clone()).unwrap(), entry);
+            assert!(decode_entry(9, row.slice(..4)).is_err());
+        }
+        assert!(unpack(&Batch(batch.0.slice(..5))).any(|c| c.is_err()));
+        let vote = RaftVote::new_committed(3, u64::MAX);
+        assert_eq!(decode_vote(&encode_vote(&vote)).unwrap(), vote);
+        assert!(decode_vote(&[1]).is_err());
+        assert_eq!(decode_log_id(&encode_log_id(&log_id(1, 2))).unwrap(), log_id(1, 2));
+    }
+}

@@ -1,0 +1,261 @@
+//! openraft's log storage on [`LogStore`], with the newest entries kept decoded in memory: they are
+//! about to be replicated and applied, and must not be read back from disk for it.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::io;
+use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
+
+use keelson_storage::{LogError, LogStore};
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{EntryPayload, OptionalSend};
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::codec;
+use crate::types::{RaftEntry, RaftLogId, RaftVote, Types};
+
+/// Bytes of entries kept in memory.
+const CACHE_BYTES: usize = 16 << 20;
+/// Bytes read from disk at once.
+const READ_BYTES: usize = 8 << 20;
+
+const VOTE: &str = "vote";
+const COMMITTED: &str = "committed";
+const PURGED: &str = "purged";
+
+/// The newest entries, without a gap up to the last one.
+#[derive(Default)]
+struct Recent {
+    entries: VecDeque<RaftEntry>,
+    bytes: usize,
+}
+
+fn weight(entry: &RaftEntry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => batch.0.len() + 64,
+        _ => 64,
+    }
+}
+
+impl Recent {
+    fn push(&mut self, entry: RaftEntry, durable: u64) {
+        if self.entries.back().is_some_and(|last| last.log_id.index + 1 != entry.log_id.index) {
+            self.entries.clear();
+            self.bytes = 0;
+        }
+        self.bytes += weight(&entry);
+        self.entries.push_back(entry);
+        // What is not on disk yet can only be read from here.
+        while self.bytes > CACHE_BYTES && self.entries.front().is_some_and(|e| e.log_id.index <= durable) {
+            self.pop_front();
+        }
+    }
+
+    fn pop_front(&mut self) {
+        if let Some(entry) = self.entries.pop_front() {
+            self.bytes -= weight(&entry);
+        }
+    }
+
+    fn first(&self) -> Option<u64> {
+        self.entries.front().map(|e| e.log_id.index)
+    }
+
+    fn range(&self, from: u64, to: u64) -> Option<Vec<RaftEntry>> {
+        let first = self.first()?;
+        let skip = usize::try_from(from.checked_sub(first)?).ok()?;
+        let take = usize::try_from(to.saturating_sub(from)).ok()?;
+        Some(self.entries.iter().skip(skip).take(take).cloned().collect())
+    }
+
+    fn truncate_from(&mut self, index: u64) {
+        while self.entries.back().is_some_and(|e| e.log_id.index >= index) {
+            if let Some(entry) = self.entries.pop_back() {
+                self.bytes -= weight(&entry);
+            }
+        }
+    }
+
+    fn purge_to(&mut self, index: u64) {
+        while self.first().is_some_and(|first| first <= index) {
+            self.pop_front();
+        }
+    }
+}
+
+struct Inner {
+    store: LogStore,
+    recent: Mutex<Recent>,
+    durable: watch::Sender<u64>,
+}
+
+/// The log as openraft sees it; clones share one log.
+#[derive(Clone)]
+pub(crate) struct Log {
+    inner: Arc<Inner>,
+}
+
+fn io_error(e: LogError) -> io::Error {
+    io::Error::other(e)
+}
+
+/// Runs an operation of the log thread to its end.
+async fn finished(start: impl FnOnce(Box<dyn FnOnce(Result<(), LogError>) + Send>)) -> io::Result<()> {
+    let (tx, rx) = oneshot::channel();
+    start(Box::new(move |result| {
+        // Nobody waits any more: the node is being stopped.
+        let _ = tx.send(result);
+    }));
+    rx.await.map_err(|_| io::Error::other("raft log: its thread has ended"))?.map_err(io_error)
+}
+
+impl Log {
+    pub(crate) fn new(store: LogStore) -> io::Result<Self> {
+        let last = store.bounds().map_err(io_error)?.last.unwrap_or(0);
+        let inner = Inner { store, recent: Mutex::default(), durable: watch::Sender::new(last) };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Index up to which the log is on this member's disk.
+    pub(crate) fn durable(&self) -> watch::Receiver<u64> {
+        self.inner.durable.subscribe()
+    }
+
+    /// The last committed position that was remembered.
+    pub(crate) fn committed(&self) -> io::Result<Option<RaftLogId>> {
+        self.mark(COMMITTED)
+    }
+
+    fn mark(&self, name: &str) -> io::Result<Option<RaftLogId>> {
+        self.inner.store.mark(name).map_err(io_error)?.map(|row| codec::decode_log_id(&row)).transpose()
+    }
+}
+
+impl RaftLogReader<Types> for Log {
+    async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> Result<Vec<RaftEntry>, io::Error> {
+        let from = match range.start_bound() {
+            Bound::Included(i) => *i,
+            Bound::Excluded(i) => i + 1,
+            Bound::Unbounded => 0,
+        };
+        let to = match range.end_bound() {
+            Bound::Included(i) => i + 1,
+            Bound::Excluded(i) => *i,
+            Bound::Unbounded => u64::MAX,
+        };
+        if let Some(entries) = self.inner.recent.lock().range(from, to) {
+            return Ok(entries);
+        }
+        let inner = self.inner.clone();
+        let read = move || {
+            let mut entries = Vec::new();
+            let mut next = from;
+            loop {
+                let rows = inner.store.read(next..to, READ_BYTES).map_err(io_error)?;
+                for (index, row) in &rows {
+                    entries.push(codec::decode_entry(*index, row.clone())?);
+                    next = index + 1;
+                }
+                if rows.is_empty() || next >= to {
+                    return Ok(entries);
+                }
+                // The rest may not be on disk yet.
+                if let Some(rest) = inner.recent.lock().range(next, to) {
+                    entries.extend(rest);
+                    return Ok(entries);
+                }
+            }
+        };
+        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+    }
+
+    async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {
+        self.inner.store.mark(VOTE).map_err(io_error)?.map(|row| codec::decode_vote(&row)).transpose()
+    }
+}
+
+impl RaftLogStorage<Types> for Log {
+    type LogReader = Self;
+
+    async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
+        let purged = self.mark(PURGED)?;
+        let last = match self.inner.store.bounds().map_err(io_error)?.last {
+            Some(last) => {
+                let rows = self.inner.store.read(last..last + 1, usize::MAX).map_err(io_error)?;
+                let (index, row) = rows.into_iter().next().ok_or_else(|| codec::damaged("the last log entry"))?;
+                Some(codec::decode_entry(index, row)?.log_id)
+            }
+            None => purged,
+        };
+        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+    }
+
+    async fn get_log_reader(&mut self) -> Self {
+        self.clone()
+    }
+
+    async fn save_vote(&mut self, vote: &RaftVote) -> Result<(), io::Error> {
+        finished(|done| self.inner.store.set_mark(VOTE, codec::encode_vote(vote), done)).await
+    }
+
+    async fn save_committed(&mut self, committed: Option<RaftLogId>) -> Result<(), io::Error> {
+        if let Some(id) = committed {
+            self.inner.store.set_mark_lazily(COMMITTED, codec::encode_log_id(&id));
+        }
+        Ok(())
+    }
+
+    async fn read_committed(&mut self) -> Result<Option<RaftLogId>, io::Error> {
+        self.committed()
+    }
+
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types>) -> Result<(), io::Error>
+    where
+        I: IntoIterator<Item = RaftEntry> + OptionalSend,
+        I::IntoIter: OptionalSend,
+    {
+        let mut rows = Vec::new();
+        {
+            let durable = *self.inner.durable.borrow();
+            let mut recent = self.inner.recent.lock();
+            for entry in entries {
+                rows.push((entry.log_id.index, codec::encode_entry(&entry)));
+                recent.push(entry, durable);
+            }
+        }
+        let Some(last) = rows.last().map(|(index, _)| *index) else {
+            callback.io_completed(Ok(()));
+            return Ok(());
+        };
+        let durable = self.inner.durable.clone();
+        self.inner.store.append(rows, move |result| {
+            if result.is_ok() {
+                durable.send_replace(last);
+            }
+            callback.io_completed(result.map_err(io_error));
+        });
+        Ok(())
+    }
+
+    async fn truncate_after(&mut self, last: Option<RaftLogId>) -> Result<(), io::Error> {
+        let from = last.map_or(0, |id| id.index + 1);
+        self.inner.recent.lock().truncate_from(from);
+        finished(|done| self.inner.store.truncate_from(from, done)).await?;
+        self.inner.durable.send_if_modified(|d| {
+            let shorter = *d >= from;
+            *d = (*d).min(from.saturating_sub(1));
+            shorter
+        });
+        Ok(())
+    }
+
+    async fn purge(&mut self, upto: RaftLogId) -> Result<(), io::Error> {
+        self.inner.recent.lock().purge_to(upto.index);
+        finished(|done| self.inner.store.purge(upto.index, PURGED, codec::encode_log_id(&upto), done)).await
+    }
+}

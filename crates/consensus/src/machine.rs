@@ -1,0 +1,109 @@
+//! openraft's view of the state machine: it hands entries to the apply thread, and reports a
+//! "snapshot" that is simply the state store as far as it has been flushed, so that the log below
+//! it can be purged.
+
+use std::io;
+use std::sync::{Arc, mpsc};
+
+use futures::{Stream, StreamExt};
+use keelson_state::Position;
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
+use openraft::OptionalSend;
+use parking_lot::Mutex;
+use tokio::sync::{oneshot, watch};
+
+use crate::apply::Run;
+use crate::codec;
+use crate::types::{RaftLogId, RaftStoredMembership, Types};
+
+/// Reads the position up to which the state store is on disk.
+pub(crate) type FlushedPosition = Arc<dyn Fn() -> io::Result<Position> + Send + Sync>;
+
+/// What travels to a member that lags too far behind. Members cannot join each other yet, so
+/// nothing is ever sent.
+#[derive(Debug)]
+pub(crate) struct StateSnapshot;
+
+pub(crate) struct StateMachine {
+    runs: mpsc::Sender<Run>,
+    durable: watch::Receiver<u64>,
+    position: Position,
+    flushed: FlushedPosition,
+    reported: Arc<Mutex<Position>>,
+}
+
+impl StateMachine {
+    pub(crate) fn new(
+        runs: mpsc::Sender<Run>,
+        durable: watch::Receiver<u64>,
+        position: Position,
+        flushed: FlushedPosition,
+    ) -> Self {
+        let reported = Arc::new(Mutex::new(position.clone()));
+        Self { runs, durable, position, flushed, reported }
+    }
+}
+
+fn meta(position: &Position) -> io::Result<SnapshotMetaOf<Types>> {
+    let (last_log_id, last_membership) = codec::from_position(position)?;
+    Ok(SnapshotMetaOf::<Types> { last_log_id, last_membership })
+}
+
+/// Reports the flushed state.
+pub(crate) struct FlushedState {
+    flushed: FlushedPosition,
+    reported: Arc<Mutex<Position>>,
+}
+
+impl RaftSnapshotBuilder<Types> for FlushedState {
+    type SnapshotData = StateSnapshot;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types, StateSnapshot>, io::Error> {
+        let position = (self.flushed)()?;
+        let snapshot = Snapshot { meta: meta(&position)?, snapshot: StateSnapshot };
+        *self.reported.lock() = position;
+        Ok(snapshot)
+    }
+}
+
+impl RaftStateMachine<Types> for StateMachine {
+    type SnapshotData = StateSnapshot;
+    type SnapshotBuilder = FlushedState;
+
+    async fn applied_state(&mut self) -> Result<(Option<RaftLogId>, RaftStoredMembership), io::Error> {
+        codec::from_position(&self.position)
+    }
+
+    async fn apply<S>(&mut self, mut stream: S) -> Result<(), io::Error>
+    where
+        S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut entries = Vec::new();
+        while let Some(entry) = stream.next().await {
+            entries.push(entry?);
+        }
+        let Some(last) = entries.last().map(|(entry, _)| entry.log_id.index) else { return Ok(()) };
+        // A commit by the others' disks is not enough: this member's own log must replay what it applies.
+        self.durable.wait_for(|d| *d >= last).await.map_err(io::Error::other)?;
+        let (done, result) = oneshot::channel();
+        self.runs.send(Run { entries, done }).map_err(|_| io::Error::other("the apply thread has ended"))?;
+        result.await.map_err(|_| io::Error::other("the apply thread has ended"))?
+    }
+
+    async fn get_snapshot_builder(&mut self) -> FlushedState {
+        FlushedState { flushed: self.flushed.clone(), reported: self.reported.clone() }
+    }
+
+    async fn install_snapshot(&mut self, _: &SnapshotMetaOf<Types>, _: StateSnapshot) -> Result<(), io::Error> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "this member cannot receive a snapshot"))
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, StateSnapshot>>, io::Error> {
+        let position = self.reported.lock().clone();
+        if position.index == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Snapshot { meta: meta(&position)?, snapshot: StateSnapshot }))
+    }
+}

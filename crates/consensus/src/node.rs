@@ -1,0 +1,247 @@
+//! One member's consensus: starts it, proposes, proves reads, purges the log.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_api::Error;
+use keelson_api::keelson::Command;
+use keelson_mvcc::Backend;
+use keelson_state::{Machine, Position, Reply};
+use keelson_storage::{LogError, LogStore};
+use openraft::{Config, EmptyNode, SnapshotPolicy};
+use prost::Message;
+use parking_lot::Mutex;
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::apply::{Applier, Observer};
+use crate::log::Log;
+use crate::machine::{FlushedPosition, StateMachine};
+use crate::network::NoPeers;
+use crate::propose::{self, Proposal};
+use crate::read_index;
+use crate::types::Types;
+
+pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
+
+/// Proposals and reads that may wait before callers are held back.
+const QUEUE: usize = 65_536;
+/// How often the log is checked for entries that the state store no longer needs.
+const PURGE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How a node is started.
+#[derive(Clone, Debug)]
+pub struct NodeOptions {
+    /// This member.
+    pub member_id: u64,
+    /// Voters to start a new cluster with; ignored when the log has a membership already.
+    pub initial_voters: Vec<u64>,
+    /// Milliseconds between a leader's heartbeats.
+    pub heartbeat_ms: u64,
+    /// Milliseconds without a leader before a member stands for election.
+    pub election_ms: u64,
+    /// Applied entries kept in the log for members that lag.
+    pub entries_to_keep: u64,
+}
+
+/// The node could not be started or has failed.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum NodeError {
+    #[error("consensus cannot start: {0}")]
+    Start(String),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error("{0}")]
+    Log(#[from] LogError),
+}
+
+/// Where this member stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Status {
+    /// Current term.
+    pub term: u64,
+    /// The leader, if there is one.
+    pub leader: Option<u64>,
+    /// Whether it is this member.
+    pub is_leader: bool,
+    /// Whether this member has no vote.
+    pub is_learner: bool,
+    /// Newest committed entry.
+    pub committed: u64,
+    /// Newest applied entry.
+    pub applied: u64,
+    /// Set when consensus cannot go on; the process should end.
+    pub failed: Option<String>,
+}
+
+/// A running member.
+pub struct Node {
+    runtime: Mutex<Option<Runtime>>,
+    raft: Raft,
+    proposals: mpsc::Sender<Proposal>,
+    reads: mpsc::Sender<read_index::Waiter>,
+    applied: watch::Receiver<u64>,
+    apply_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    member_id: u64,
+}
+
+impl Node {
+    /// Starts the member on its log and state. Returns once everything that is known to be committed
+    /// has been applied, so that no read goes back in time.
+    pub fn start<B: Backend>(
+        options: &NodeOptions,
+        log: LogStore,
+        machine: Machine<B>,
+        position: Position,
+        flushed: impl Fn() -> io::Result<Position> + Send + Sync + 'static,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, NodeError> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(4)
+            .thread_name("raft")
+            .enable_all()
+            .build()?;
+        let log = Log::new(log)?;
+        let (runs, applied, apply_thread) = Applier::start(machine, position.clone(), observer)?;
+        let flushed: FlushedPosition = Arc::new(flushed);
+        let state_machine = StateMachine::new(runs, log.durable(), position, flushed.clone());
+        let committed = log.committed()?.map_or(0, |id| id.index);
+        let raft = runtime.block_on(start_raft(options, log, state_machine))?;
+
+        let (proposals, proposal_queue) = mpsc::channel(QUEUE);
+        let (reads, read_queue) = mpsc::channel(QUEUE);
+        runtime.spawn(propose::run(raft.clone(), proposal_queue));
+        runtime.spawn(read_index::run(raft.clone(), applied.clone(), read_queue));
+        runtime.spawn(purge(raft.clone(), flushed));
+        let node = Self {
+            raft,
+            proposals,
+            reads,
+            applied,
+            apply_thread: Mutex::new(Some(apply_thread)),
+            member_id: options.member_id,
+            runtime: Mutex::new(None),
+        };
+        let mut caught_up = node.applied.clone();
+        let wait = async { caught_up.wait_for(|a| *a >= committed).await.map(|_| ()) };
+        let waited = runtime.block_on(wait);
+        *node.runtime.lock() = Some(runtime);
+        waited.map_err(|_| NodeError::Start("applying the log failed; see the log above".into()))?;
+        Ok(node)
+    }
+
+    /// Proposes a command and waits until it is applied here. Bounded in time by the caller.
+    pub async fn propose(&self, command: &Command) -> Result<Reply, Error> {
+        let (answer, reply) = oneshot::channel();
+        let proposal = Proposal { command: command.encode_to_vec().into(), answer };
+        self.proposals.send(proposal).await.map_err(|_| Error::Stopped)?;
+        reply.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Returns when a read of the local state is linearizable. Bounded in time by the caller.
+    pub async fn read_barrier(&self) -> Result<(), Error> {
+        let (waiter, result) = oneshot::channel();
+        self.reads.send(waiter).await.map_err(|_| Error::Stopped)?;
+        result.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Where this member stands.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let metrics = self.raft.metrics();
+        let m = metrics.borrow_watched();
+        Status {
+            term: m.current_term,
+            leader: m.current_leader,
+            is_leader: m.current_leader == Some(self.member_id),
+            is_learner: m.state == openraft::ServerState::Learner,
+            committed: m.local_committed.as_ref().map_or(0, |id| id.index),
+            applied: *self.applied.borrow(),
+            failed: m.running_state.as_ref().err().map(ToString::to_string),
+        }
+    }
+
+    /// Waits for consensus to fail.
+    pub async fn failure(&self) -> String {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let failed = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+            if let Some(failed) = failed {
+                return failed;
+            }
+            if metrics.changed().await.is_err() {
+                return "consensus has ended".into();
+            }
+        }
+    }
+
+    /// Stops consensus and waits for the threads that write.
+    pub fn stop(&self) {
+        let Some(runtime) = self.runtime.lock().take() else { return };
+        if let Err(e) = runtime.block_on(self.raft.shutdown()) {
+            tracing::warn!(error = %e, "consensus did not stop cleanly");
+        }
+        // With its tasks go the senders that keep the apply thread and the log thread alive.
+        runtime.shutdown_timeout(Duration::from_secs(5));
+        if let Some(apply) = self.apply_thread.lock().take()
+            && apply.join().is_err()
+        {
+            tracing::error!("the apply thread has panicked");
+        }
+    }
+}
+
+use openraft::async_runtime::watch::WatchReceiver;
+
+async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine) -> Result<Raft, NodeError> {
+    let election = options.election_ms;
+    let config = Config {
+        cluster_name: "keelson".into(),
+        heartbeat_interval: options.heartbeat_ms,
+        // A follower waits the upper bound plus a random part: together about one election timeout.
+        election_timeout_min: election * 35 / 100,
+        election_timeout_max: election * 65 / 100,
+        snapshot_policy: SnapshotPolicy::Never,
+        max_in_snapshot_log_to_keep: options.entries_to_keep,
+        purge_batch_size: 256,
+        enable_pre_vote: Some(true),
+        ..Config::default()
+    };
+    let config = config.validate().map_err(|e| NodeError::Start(e.to_string()))?;
+    let start = |e: String| NodeError::Start(e);
+    let raft = Raft::new(options.member_id, Arc::new(config), NoPeers, log, state_machine).await.map_err(|e| start(e.to_string()))?;
+    let initialized = raft.is_initialized().await.map_err(|e| start(e.to_string()))?;
+    if !initialized {
+        let voters: BTreeMap<u64, EmptyNode> = options.initial_voters.iter().map(|id| (*id, EmptyNode {})).collect();
+        raft.initialize(voters).await.map_err(|e| start(e.to_string()))?;
+    } else if options.initial_voters == [options.member_id] {
+        // Nobody else can be leader: no reason to wait for the election timeout.
+        raft.trigger().elect(false).await.map_err(|e| start(e.to_string()))?;
+    }
+    Ok(raft)
+}
+
+/// Lets go of log entries that the state store has on disk.
+async fn purge(raft: Raft, flushed: FlushedPosition) {
+    let mut interval = tokio::time::interval(PURGE_INTERVAL);
+    let mut reported = 0;
+    loop {
+        interval.tick().await;
+        let flushed = flushed.clone();
+        match tokio::task::spawn_blocking(move || flushed()).await {
+            Ok(Ok(position)) if position.index > reported => {
+                reported = position.index;
+                if raft.trigger().snapshot().await.is_err() {
+                    return;
+                }
+            }
+            Ok(Ok(_)) => {}
+            Ok(Err(e)) => tracing::error!(error = %e, "the flushed position cannot be read; the log is not purged"),
+            Err(_) => return,
+        }
+    }
+}

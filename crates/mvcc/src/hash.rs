@@ -1,0 +1,71 @@
+//! A checksum of everything readable from the compacted revision up to a given one. Members with
+//! equal logs have equal hashes, however far each got with removing old rows.
+
+use std::sync::atomic::Ordering;
+
+use crate::backend::{Backend, Cursor, StorageError, Table};
+use crate::key::split_history_key;
+use crate::read::ReadError;
+use crate::row;
+use crate::store::Store;
+
+/// A checksum and the range of revisions it covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashResult {
+    /// CRC-32C over keys, revisions and rows in key order.
+    pub hash: u32,
+    /// Revision it was taken at.
+    pub revision: i64,
+    /// Compacted revision it starts from.
+    pub compacted: i64,
+    /// Newest revision when it was taken.
+    pub current: i64,
+}
+
+impl<B: Backend> Store<B> {
+    /// Hashes the history up to `revision` (0: newest). Reads the whole history: call it off the
+    /// async threads.
+    pub fn hash(&self, revision: i64) -> Result<HashResult, ReadError> {
+        let current = self.revision();
+        let compacted = self.compacted();
+        let at = if revision == 0 { current } else { revision };
+        if at < compacted {
+            return Err(ReadError::Compacted);
+        }
+        if at > current {
+            return Err(ReadError::Future);
+        }
+        let hash = self.hash_history(compacted, at)?;
+        if self.shared.compacted.load(Ordering::Acquire) > at {
+            return Err(ReadError::Compacted);
+        }
+        Ok(HashResult { hash, revision: at, compacted, current })
+    }
+
+    fn hash_history(&self, compacted: i64, at: i64) -> Result<u32, StorageError> {
+        let mut cursor = self.shared.backend.cursor(Table::History, None);
+        cursor.seek(&[])?;
+        let mut crc = 0;
+        let mut key: Vec<u8> = Vec::new();
+        let mut kept_oldest = false;
+        while let Some((raw, value)) = cursor.row() {
+            let (escaped, main) =
+                split_history_key(raw).ok_or_else(|| StorageError("a key of table history cannot be decoded".into()))?;
+            if escaped != key.as_slice() {
+                key.clear();
+                key.extend_from_slice(escaped);
+                kept_oldest = false;
+            }
+            if main <= at && !kept_oldest {
+                kept_oldest = main <= compacted;
+                // A tombstone below the compaction is as good as gone.
+                if main >= compacted || !row::is_tombstone(value) {
+                    crc = crc32c::crc32c_append(crc, raw);
+                    crc = crc32c::crc32c_append(crc, value);
+                }
+            }
+            cursor.step()?;
+        }
+        Ok(crc)
+    }
+}

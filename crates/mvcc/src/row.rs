@@ -1,0 +1,173 @@
+//! Row values, byte by byte (also in `docs/formats/state.md`). Integers are LEB128 varints.
+
+use bytes::{Buf, BufMut, Bytes};
+use keelson_api::mvccpb::KeyValue;
+
+use crate::backend::StorageError;
+use crate::index::KeyMeta;
+
+const TOMBSTONE: u8 = 0;
+const PUT: u8 = 1;
+
+/// What one revision did to one key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// False for a delete.
+    pub is_put: bool,
+    /// The key.
+    pub key: Bytes,
+    /// Main revision of the version this one replaced, 0 if there was none.
+    pub previous: i64,
+    /// Length in bytes of the value that was replaced.
+    pub previous_size: u32,
+}
+
+fn put_varint(out: &mut Vec<u8>, mut v: u64) {
+    while v >= 0x80 {
+        out.put_u8((v.to_le_bytes()[0] & 0x7f) | 0x80);
+        v >>= 7;
+    }
+    out.put_u8(v.to_le_bytes()[0]);
+}
+
+fn get_varint(buf: &mut &[u8]) -> Option<u64> {
+    let mut out = 0_u64;
+    for shift in (0..64).step_by(7) {
+        let byte = buf.try_get_u8().ok()?;
+        out |= u64::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(out);
+        }
+    }
+    None
+}
+
+fn damaged(what: &str) -> StorageError {
+    StorageError(format!("a row of table {what} cannot be decoded: the state store is damaged"))
+}
+
+fn put_meta(out: &mut Vec<u8>, meta: &KeyMeta) {
+    put_varint(out, u64::from(meta.sub));
+    put_varint(out, meta.create.cast_unsigned());
+    put_varint(out, meta.version.cast_unsigned());
+    put_varint(out, meta.lease.cast_unsigned());
+}
+
+fn get_meta(buf: &mut &[u8], main: i64) -> Option<KeyMeta> {
+    Some(KeyMeta {
+        main,
+        sub: u32::try_from(get_varint(buf)?).ok()?,
+        size: 0,
+        create: get_varint(buf)?.cast_signed(),
+        version: get_varint(buf)?.cast_signed(),
+        lease: get_varint(buf)?.cast_signed(),
+    })
+}
+
+/// History row of a put.
+pub(crate) fn encode_put(meta: &KeyMeta, value: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(value.len() + 16);
+    out.put_u8(PUT);
+    put_meta(&mut out, meta);
+    out.extend_from_slice(value);
+    out
+}
+
+/// History row of a delete.
+pub(crate) fn tombstone() -> [u8; 1] {
+    [TOMBSTONE]
+}
+
+/// Whether a history row is a delete.
+pub(crate) fn is_tombstone(row: &[u8]) -> bool {
+    row.first() == Some(&TOMBSTONE)
+}
+
+/// Splits a put's history row into metadata and value; `None` for a tombstone.
+pub(crate) fn decode_version(row: &[u8], main: i64) -> Result<Option<(KeyMeta, usize)>, StorageError> {
+    let mut buf = row;
+    match buf.try_get_u8() {
+        Ok(TOMBSTONE) => Ok(None),
+        Ok(PUT) => {
+            let mut meta = get_meta(&mut buf, main).ok_or_else(|| damaged("history"))?;
+            meta.size = u32::try_from(buf.len()).map_err(|_| damaged("history"))?;
+            Ok(Some((meta, row.len() - buf.len())))
+        }
+        _ => Err(damaged("history")),
+    }
+}
+
+/// The API's view of a version. Without `value` its metadata only.
+pub(crate) fn key_value(key: Bytes, meta: &KeyMeta, value: Bytes) -> KeyValue {
+    KeyValue {
+        key,
+        create_revision: meta.create,
+        mod_revision: meta.main,
+        version: meta.version,
+        value,
+        lease: meta.lease,
+    }
+}
+
+/// Row of the live table.
+pub(crate) fn encode_live(meta: &KeyMeta) -> Vec<u8> {
+    let mut out = Vec::with_capacity(24);
+    put_varint(&mut out, meta.main.cast_unsigned());
+    put_varint(&mut out, u64::from(meta.size));
+    put_meta(&mut out, meta);
+    out
+}
+
+/// Inverse of [`encode_live`].
+pub(crate) fn decode_live(row: &[u8]) -> Result<KeyMeta, StorageError> {
+    let mut buf = row;
+    let mut decode = || {
+        let main = get_varint(&mut buf)?.cast_signed();
+        let size = u32::try_from(get_varint(&mut buf)?).ok()?;
+        Some(KeyMeta { size, ..get_meta(&mut buf, main)? })
+    };
+    decode().ok_or_else(|| damaged("live"))
+}
+
+/// Row of the revisions table: a change of `key` that replaced `previous`.
+pub(crate) fn encode_change(is_put: bool, key: &[u8], previous: Option<&KeyMeta>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(key.len() + 10);
+    out.put_u8(u8::from(is_put));
+    put_varint(&mut out, previous.map_or(0, |p| p.main.cast_unsigned()));
+    put_varint(&mut out, previous.map_or(0, |p| u64::from(p.size)));
+    out.extend_from_slice(key);
+    out
+}
+
+/// Inverse of [`encode_change`].
+pub(crate) fn decode_change(row: &[u8]) -> Result<Change, StorageError> {
+    let mut buf = row;
+    let mut decode = || {
+        let is_put = buf.try_get_u8().ok()? == 1;
+        let previous = get_varint(&mut buf)?.cast_signed();
+        let previous_size = u32::try_from(get_varint(&mut buf)?).ok()?;
+        Some(Change { is_put, key: Bytes::copy_from_slice(buf), previous, previous_size })
+    };
+    decode().ok_or_else(|| damaged("revisions"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_survive_a_round_trip_and_reject_damage() {
+        let meta = KeyMeta { main: i64::MAX, sub: 7, size: 1, create: 300, version: 1 << 40, lease: -1 };
+        assert_eq!(decode_live(&encode_live(&meta)).unwrap(), meta);
+        let row = encode_put(&meta, b"v");
+        let (got, at) = decode_version(&row, meta.main).unwrap().unwrap();
+        assert_eq!((got, &row[at..]), (meta, b"v".as_slice()));
+        let change = decode_change(&encode_change(true, b"k\0", Some(&meta))).unwrap();
+        let want = Change { is_put: true, key: Bytes::from_static(b"k\0"), previous: i64::MAX, previous_size: 1 };
+        assert_eq!(change, want);
+        assert!(decode_version(&row[..3], 1).is_err());
+        assert!(decode_version(&[9], 1).is_err());
+        assert!(decode_live(&[0xff; 3]).is_err());
+        assert!(decode_change(&[]).is_err());
+    }
+}

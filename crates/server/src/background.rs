@@ -1,0 +1,143 @@
+//! What a member does by itself: expires leases, compacts, and removes what was compacted.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use keelson_api::Error;
+use keelson_api::etcdserverpb::CompactionRequest;
+use keelson_api::keelson::LeaseRevoke;
+use keelson_api::keelson::command::Action;
+
+use crate::config::AutoCompaction;
+use crate::member::Member;
+
+/// How often ended leases are looked for, and how many are revoked each time at most.
+const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
+const EXPIRY_LIMIT: usize = 500;
+
+/// Revokes leases that have ended. Only a leader that has just proved itself may: its clock could
+/// be that of a leader which others have renewed leases after.
+pub async fn expire_leases(member: Arc<Member>) {
+    let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let status = member.status();
+        if !status.is_leader || member.read_barrier().await.is_err() || member.status().term != status.term {
+            continue;
+        }
+        let ended = member.lessor.take_ended(EXPIRY_LIMIT);
+        let revokes = ended.into_iter().map(|id| revoke_ended(&member, id, status.term));
+        futures::future::join_all(revokes).await;
+    }
+}
+
+async fn revoke_ended(member: &Member, id: i64, term: u64) {
+    match member.propose(Action::LeaseRevoke(LeaseRevoke { id, expired_in_term: term })).await {
+        Ok(_) => member.metrics.leases_expired.inc(),
+        Err(Error::LeaseNotFound) => member.lessor.revoked(id),
+        Err(e) => {
+            tracing::warn!(lease = format!("{id:016x}"), error = %e, "an ended lease could not be revoked; it will be tried again");
+            member.lessor.give_back(id);
+        }
+    }
+}
+
+/// Removes compacted versions in small steps on a thread of its own, until the process stops.
+pub fn remove_compacted(member: &Arc<Member>) {
+    let store = member.state.store.clone();
+    let (step, pause) = (member.config.removal_step, member.config.removal_pause);
+    while !*member.stopping.borrow() {
+        match store.remove_step(step) {
+            Ok(progress) => {
+                keelson_storage::failpoint::pass("compaction");
+                if progress.done {
+                    return;
+                }
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "compacted versions cannot be removed");
+                return;
+            }
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+/// Runs the remover whenever a compaction was accepted.
+pub async fn removal(member: Arc<Member>) {
+    loop {
+        let wanted = member.removal.wanted.notified();
+        if member.state.store.removal_pending() {
+            let begun = Instant::now();
+            let m = member.clone();
+            if tokio::task::spawn_blocking(move || remove_compacted(&m)).await.is_err() {
+                return;
+            }
+            member.removal.finished.notify_waiters();
+            tracing::info!(
+                compact_revision = member.state.store.compacted(),
+                took = format!("{:?}", begun.elapsed()),
+                "finished scheduled compaction"
+            );
+        }
+        wanted.await;
+    }
+}
+
+/// Compacts by time or by number of revisions, as configured.
+pub async fn auto_compaction(member: Arc<Member>) {
+    match member.config.auto_compaction {
+        AutoCompaction::Off => {}
+        AutoCompaction::Revision(keep) => by_revision(&member, keep).await,
+        AutoCompaction::Periodic(keep) => by_time(&member, keep).await,
+    }
+}
+
+async fn compact(member: &Member, revision: i64) {
+    if !member.status().is_leader || revision <= member.state.store.compacted().max(0) {
+        return;
+    }
+    match member.propose(Action::Compact(CompactionRequest { revision, physical: false })).await {
+        Ok(_) => tracing::info!(revision, "completed auto compaction"),
+        Err(Error::Compacted) => {}
+        Err(e) => tracing::warn!(revision, error = %e, "auto compaction failed; it will be tried again"),
+    }
+}
+
+async fn by_revision(member: &Member, keep: i64) {
+    let mut interval = tokio::time::interval(Duration::from_secs(300));
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        compact(member, member.state.store.revision() - keep).await;
+    }
+}
+
+/// Notes the revision ten times per period and compacts to the one noted a period ago; periods
+/// above an hour are compacted every hour, as etcd does.
+async fn by_time(member: &Member, keep: Duration) {
+    let every = keep.min(Duration::from_secs(3600)) / 10;
+    let mut interval = tokio::time::interval(every);
+    let mut noted: VecDeque<(Instant, i64)> = VecDeque::new();
+    let mut last = Instant::now();
+    loop {
+        interval.tick().await;
+        let now = Instant::now();
+        noted.push_back((now, member.state.store.revision()));
+        let mut target = None;
+        while let Some((at, revision)) = noted.front().copied().filter(|(at, _)| now.duration_since(*at) >= keep) {
+            noted.pop_front();
+            target = Some((at, revision));
+        }
+        if let Some((at, revision)) = target {
+            if now.duration_since(last) >= keep.min(Duration::from_secs(3600)) {
+                last = now;
+                compact(member, revision).await;
+            } else {
+                noted.push_front((at, revision));
+            }
+        }
+    }
+}

@@ -1,0 +1,284 @@
+//! The table of flags and the parser: Go's `flag` syntax, where `-name v`, `--name v` and
+//! `--name=v` mean the same and a bare boolean flag means true.
+
+use std::collections::BTreeMap;
+
+/// What a flag's value may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// true or false.
+    Bool,
+    /// A whole number.
+    Number,
+    /// A Go duration, such as 1m30s.
+    Duration,
+}
+
+/// Whether a flag does something here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// It does what its help says.
+    Works,
+    /// It tunes something that this store does not have; accepted, with a warning when set.
+    NoEffect,
+    /// etcd ignores it as well.
+    Ignored,
+}
+
+/// One flag.
+#[derive(Clone, Copy, Debug)]
+pub struct Flag {
+    /// Name without dashes.
+    pub name: &'static str,
+    /// Default as it is printed.
+    pub default: &'static str,
+    /// Kind of value.
+    pub kind: Kind,
+    /// Whether it does something.
+    pub role: Use,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+const fn flag(name: &'static str, default: &'static str, kind: Kind, role: Use, help: &'static str) -> Flag {
+    Flag { name, default, kind, role, help }
+}
+
+use Kind::{Bool, Duration, Number, Text};
+use Use::{Ignored, NoEffect, Works};
+
+/// Flags by section, in the order in which help prints them.
+pub const SECTIONS: &[(&str, &[Flag])] = &[
+    ("Member", &[
+        flag("name", "default", Text, Works, "Name of this member, unique in the cluster."),
+        flag("data-dir", "", Text, Works, "Directory of this member's data; NAME.etcd when empty."),
+        flag("wal-dir", "", Text, NoEffect, "The log has its own place in the data directory."),
+        flag("snapshot-count", "10000", Number, Works, "Applied log entries that are kept for members that lag."),
+        flag("heartbeat-interval", "100", Number, Works, "Milliseconds between a leader's heartbeats."),
+        flag("election-timeout", "1000", Number, Works, "Milliseconds without a leader before an election; at least 5 heartbeats."),
+        flag("initial-election-tick-advance", "true", Bool, NoEffect, "A lone member elects itself at once anyway."),
+        flag("listen-peer-urls", "http://localhost:2380", Text, Works, "Where to listen for other members, comma separated."),
+        flag("listen-client-urls", "http://localhost:2379", Text, Works, "Where to listen for clients, comma separated; http:// or unix://."),
+        flag("max-snapshots", "5", Number, NoEffect, "There are no snapshot files to keep."),
+        flag("max-wals", "5", Number, NoEffect, "There are no log segment files to keep."),
+        flag("quota-backend-bytes", "0", Number, Works, "Bytes of retained data after which writes are refused; 0 means 2 GiB, negative no limit."),
+        flag("backend-bbolt-freelist-type", "map", Text, NoEffect, "Tunes bbolt, which is not used."),
+        flag("backend-batch-interval", "", Duration, NoEffect, "Tunes bbolt, which is not used."),
+        flag("backend-batch-limit", "0", Number, NoEffect, "Tunes bbolt, which is not used."),
+        flag("max-txn-ops", "128", Number, Works, "Operations that one transaction may hold."),
+        flag("max-request-bytes", "1572864", Number, Works, "Bytes that one request may have."),
+        flag("max-concurrent-streams", "4294967295", Number, Works, "Concurrent calls on one connection."),
+        flag("grpc-keepalive-min-time", "5s", Duration, NoEffect, "Clients may ping as often as they like."),
+        flag("grpc-keepalive-interval", "2h0m0s", Duration, NoEffect, "The server sends no pings of its own."),
+        flag("grpc-keepalive-timeout", "20s", Duration, NoEffect, "The server sends no pings of its own."),
+        flag("socket-reuse-port", "false", Bool, Works, "Listen with SO_REUSEPORT."),
+        flag("socket-reuse-address", "false", Bool, Works, "Listen with SO_REUSEADDR."),
+        flag("memory-mlock", "false", Bool, NoEffect, "Memory is not locked."),
+        flag("bootstrap-defrag-threshold-megabytes", "0", Number, NoEffect, "There is nothing to defragment at start."),
+    ]),
+    ("Clustering", &[
+        flag("initial-advertise-peer-urls", "http://localhost:2380", Text, Works, "Peer URLs of this member as others reach them."),
+        flag("initial-cluster", "", Text, Works, "Members of a new cluster as NAME=URL, comma separated; this member when empty."),
+        flag("initial-cluster-state", "new", Text, Works, "new; joining an existing cluster is not supported yet."),
+        flag("initial-cluster-token", "etcd-cluster", Text, Works, "Makes ids of clusters with equal URLs differ."),
+        flag("advertise-client-urls", "http://localhost:2379", Text, Works, "Client URLs of this member as clients reach them."),
+        flag("strict-reconfig-check", "true", Bool, NoEffect, "Members cannot be added or removed yet."),
+        flag("pre-vote", "true", Bool, NoEffect, "Elections always begin with a pre-vote."),
+        flag("auto-compaction-mode", "periodic", Text, Works, "periodic or revision."),
+        flag("auto-compaction-retention", "0", Text, Works, "How much history automatic compaction keeps: a duration or hours, or revisions; 0 turns it off."),
+        flag("max-learners", "1", Number, NoEffect, "Members cannot be added yet."),
+    ]),
+    ("Monitoring", &[
+        flag("metrics", "basic", Text, Works, "basic or extensive (adds latency histograms of calls)."),
+        flag("listen-metrics-urls", "", Text, Works, "More places to serve /metrics, /health, /livez and /readyz."),
+        flag("enable-pprof", "false", Bool, NoEffect, "Go profiles do not exist here; use perf."),
+    ]),
+    ("Logging", &[
+        flag("logger", "zap", Text, NoEffect, "Log lines look like zap's JSON."),
+        flag("log-outputs", "default", Text, Works, "stderr (also: default), stdout, or files, comma separated."),
+        flag("log-level", "info", Text, Works, "debug, info, warn, error, panic or fatal."),
+        flag("log-format", "json", Text, Works, "json or console."),
+        flag("warning-unary-request-duration", "300ms", Duration, NoEffect, "Slow calls show in the metrics."),
+        flag("warning-apply-duration", "100ms", Duration, NoEffect, "Slow applies show in the metrics."),
+    ]),
+    ("Features", &[
+        flag("watch-progress-notify-interval", "10m0s", Duration, Works, "How often idle watches that asked for it hear of the revision."),
+        flag("experimental-watch-progress-notify-interval", "", Duration, Works, "Older name of watch-progress-notify-interval."),
+        flag("compaction-batch-limit", "1000", Number, Works, "Revisions that one step of background removal looks at."),
+        flag("compaction-sleep-interval", "0s", Duration, Works, "Pause between steps of background removal."),
+        flag("compact-hash-check-time", "1m0s", Duration, NoEffect, "A lone member has nobody to compare with."),
+        flag("corrupt-check-time", "0s", Duration, NoEffect, "A lone member has nobody to compare with."),
+        flag("feature-gates", "", Text, Works, "Feature=true|false pairs; etcd's names are known."),
+        flag("raft-read-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
+        flag("raft-write-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
+        flag("snapshot-catchup-entries", "5000", Number, NoEffect, "snapshot-count says how many entries are kept."),
+        flag("downgrade-check-time", "5s", Duration, NoEffect, "A lone member has nobody to wait for."),
+    ]),
+    ("Unsafe", &[
+        flag("unsafe-no-fsync", "false", Bool, Works, "Do not sync the log. Loses acknowledged writes when the power goes."),
+    ]),
+];
+
+/// Flags of old releases that etcd still parses and ignores.
+pub const LEGACY: &[&str] = &[
+    "cluster-active-size", "cluster-remove-delay", "cluster-sync-interval", "config", "force", "max-result-buffer",
+    "max-retry-attempts", "peer-heartbeat-interval", "peer-election-timeout", "retry-interval", "snapshot", "v", "vv",
+    "test.coverprofile", "test.outputdir",
+];
+
+const CONTROL: &[Flag] = &[
+    flag("config-file", "", Text, Works, "Read the configuration from this file and ignore all other flags."),
+    flag("version", "false", Bool, Works, "Print the version and exit."),
+    flag("help", "false", Bool, Works, "Print this help and exit."),
+    flag("h", "false", Bool, Works, "Print this help and exit."),
+];
+
+/// The flag of that name.
+#[must_use]
+pub fn find(name: &str) -> Option<Flag> {
+    let legacy = |name: &&'static str| flag(name, "", if matches!(*name, "force" | "snapshot" | "v" | "vv") { Bool } else { Text }, Ignored, "");
+    SECTIONS
+        .iter()
+        .flat_map(|(_, flags)| *flags)
+        .chain(CONTROL)
+        .find(|f| f.name == name)
+        .copied()
+        .or_else(|| LEGACY.iter().find(|l| **l == name).map(legacy))
+}
+
+/// Values by flag name.
+pub type Values = BTreeMap<&'static str, String>;
+
+/// Reads command-line arguments; the error says what is wrong with which.
+pub fn parse(args: impl Iterator<Item = String>) -> Result<Values, String> {
+    let mut values = Values::new();
+    let mut args = args.peekable();
+    while let Some(arg) = args.next() {
+        let Some(body) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).filter(|b| !b.is_empty()) else {
+            return Err(format!("'{arg}' is not a valid flag"));
+        };
+        let (name, inline) = match body.split_once('=') {
+            Some((name, value)) => (name, Some(value.to_owned())),
+            None => (body, None),
+        };
+        let Some(flag) = find(name) else {
+            return Err(format!("flag provided but not defined: -{name}"));
+        };
+        let value = match (inline, flag.kind) {
+            (Some(value), _) => value,
+            (None, Bool) => "true".to_owned(),
+            (None, _) => args.next().ok_or_else(|| format!("flag needs an argument: -{name}"))?,
+        };
+        check(&flag, &value).map_err(|why| format!("invalid value {value:?} for flag -{name}: {why}"))?;
+        values.insert(flag.name, value);
+    }
+    Ok(values)
+}
+
+/// Whether `value` can be what the flag wants.
+pub fn check(flag: &Flag, value: &str) -> Result<(), String> {
+    let ok = match flag.kind {
+        Text => true,
+        Bool => parse_bool(value).is_some(),
+        Number => value.parse::<i64>().is_ok(),
+        Duration => value.is_empty() || parse_duration(value).is_some(),
+    };
+    if ok { Ok(()) } else { Err("parse error".to_owned()) }
+}
+
+/// Go's spellings of a boolean.
+#[must_use]
+pub fn parse_bool(value: &str) -> Option<bool> {
+    match value {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+/// Go's durations: numbers with a unit, one after the other; a bare number counts nanoseconds, as
+/// configuration files have it.
+#[must_use]
+pub fn parse_duration(value: &str) -> Option<std::time::Duration> {
+    if let Ok(nanos) = value.parse::<u64>() {
+        return Some(std::time::Duration::from_nanos(nanos));
+    }
+    let mut rest = value;
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let amount: f64 = rest[..digits].parse().ok()?;
+        rest = &rest[digits..];
+        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        total += amount
+            * match &rest[..end] {
+                "h" => 3600.0,
+                "m" => 60.0,
+                "s" => 1.0,
+                "ms" => 1e-3,
+                "us" | "µs" => 1e-6,
+                "ns" => 1e-9,
+                _ => return None,
+            };
+        rest = &rest[end..];
+    }
+    std::time::Duration::try_from_secs_f64(total).ok()
+}
+
+/// The help text.
+#[must_use]
+pub fn help() -> String {
+    let mut out = String::from("Usage:\n\n  keelson [flags]\n    Start a keelson member.\n\n  keelson --version\n    Show the version.\n\n  keelson --config-file FILE\n    Start with the configuration in FILE; other flags and variables are ignored.\n\nEvery flag can also be set as ETCD_FLAG_NAME in the environment.\n");
+    for (section, flags) in SECTIONS {
+        out.push_str(&format!("\n{section}:\n"));
+        for f in *flags {
+            let shown = if f.default.is_empty() { "''".to_owned() } else { format!("'{}'", f.default) };
+            let note = if f.role == Works { "" } else { " (no effect)" };
+            out.push_str(&format!("  --{} {shown}\n    {}{note}\n", f.name, f.help));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(line: &str) -> Result<Values, String> {
+        parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn go_flag_syntax_is_understood() {
+        let v = args("-name a --data-dir=/x --log-level warn -unsafe-no-fsync --socket-reuse-port=false").unwrap();
+        assert_eq!(v["name"], "a");
+        assert_eq!(v["data-dir"], "/x");
+        assert_eq!(v["unsafe-no-fsync"], "true");
+        assert_eq!(v["socket-reuse-port"], "false");
+        assert_eq!(args("--nope").unwrap_err(), "flag provided but not defined: -nope");
+        assert_eq!(args("--name").unwrap_err(), "flag needs an argument: -name");
+        assert_eq!(args("stray").unwrap_err(), "'stray' is not a valid flag");
+        assert!(args("--max-txn-ops ten").unwrap_err().contains("parse error"));
+        assert!(args("--snapshot --vv --test.coverprofile x").is_ok());
+        assert!(args("--discovery x").is_err());
+    }
+
+    #[test]
+    fn durations_are_gos() {
+        let d = |s| parse_duration(s).map(|d| d.as_millis());
+        assert_eq!(d("1m30s"), Some(90_000));
+        assert_eq!(d("1.5h"), Some(5_400_000));
+        assert_eq!(d("300ms"), Some(300));
+        assert_eq!(d("5000000000"), Some(5000));
+        assert_eq!(d("5 minutes"), None);
+    }
+
+    #[test]
+    fn every_default_is_a_valid_value() {
+        for f in SECTIONS.iter().flat_map(|(_, flags)| *flags) {
+            assert!(f.default.is_empty() || check(f, f.default).is_ok(), "{}", f.name);
+        }
+    }
+}

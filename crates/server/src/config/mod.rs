@@ -1,0 +1,9 @@
+//! Configuration as etcd users know it: flags, `ETCD_*` variables, or a file.
+
+mod file;
+mod flags;
+mod parse;
+mod urls;
+
+pub use parse::{AutoCompaction, Config, Outcome, from_command_line};
+pub use urls::ListenUrl;

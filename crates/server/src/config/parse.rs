@@ -1,0 +1,301 @@
+//! From values to a checked configuration.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::flags::{self, Use, Values};
+use super::urls::{ListenUrl, parse_advertised, parse_listen};
+use super::file;
+
+/// When automatic compaction happens and what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// Never.
+    Off,
+    /// Keeps this much time.
+    Periodic(Duration),
+    /// Keeps this many revisions.
+    Revision(i64),
+}
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub struct Config {
+    pub name: String,
+    pub data_dir: PathBuf,
+    pub listen_client: Vec<ListenUrl>,
+    pub listen_peer: Vec<ListenUrl>,
+    pub listen_metrics: Vec<ListenUrl>,
+    pub advertise_client: Vec<String>,
+    pub advertise_peer: Vec<String>,
+    pub cluster_token: String,
+    pub heartbeat_ms: u64,
+    pub election_ms: u64,
+    pub entries_to_keep: u64,
+    /// Bytes; `None` means no limit.
+    pub quota: Option<u64>,
+    pub max_txn_ops: usize,
+    pub max_request_bytes: usize,
+    pub max_concurrent_streams: u32,
+    pub auto_compaction: AutoCompaction,
+    pub progress_interval: Duration,
+    pub removal_step: usize,
+    pub removal_pause: Duration,
+    pub extensive_metrics: bool,
+    pub log_outputs: Vec<String>,
+    pub log_level: String,
+    pub log_json: bool,
+    pub sync_log: bool,
+    pub reuse_port: bool,
+    pub reuse_address: bool,
+    /// Things the user should know that are not errors.
+    pub warnings: Vec<String>,
+}
+
+/// What the command line asks for.
+pub enum Outcome {
+    /// Serve.
+    Run(Box<Config>),
+    /// Print this and end well.
+    Print(String),
+}
+
+const DEFAULT_QUOTA: u64 = 2 << 30;
+
+struct Settings {
+    values: Values,
+}
+
+impl Settings {
+    fn text(&self, name: &str) -> String {
+        match self.values.get(name) {
+            Some(value) => value.clone(),
+            None => flags::find(name).map_or_else(String::new, |f| f.default.to_owned()),
+        }
+    }
+    fn is_set(&self, name: &str) -> bool {
+        self.values.contains_key(name)
+    }
+    fn bool(&self, name: &str) -> bool {
+        flags::parse_bool(&self.text(name)).unwrap_or(false)
+    }
+    fn number(&self, name: &str) -> Result<i64, String> {
+        self.text(name).parse().map_err(|e| format!("--{name}: {e}"))
+    }
+    fn positive<T: TryFrom<i64>>(&self, name: &str) -> Result<T, String> {
+        let n = self.number(name)?;
+        T::try_from(n).ok().filter(|_| n > 0).ok_or_else(|| format!("--{name} must be >0 (set to {n})"))
+    }
+    fn duration(&self, name: &str) -> Result<Duration, String> {
+        let text = self.text(name);
+        flags::parse_duration(&text).ok_or_else(|| format!("--{name}: {text:?} is not a duration such as 1m30s"))
+    }
+}
+
+/// Reads arguments, environment and file. An error is a usage error.
+pub fn from_command_line(args: impl Iterator<Item = String>) -> Result<Outcome, String> {
+    let mut values = flags::parse(args)?;
+    if values.contains_key("version") {
+        return Ok(Outcome::Print(crate::version::text()));
+    }
+    if values.contains_key("help") || values.contains_key("h") {
+        return Ok(Outcome::Print(flags::help()));
+    }
+    let mut warnings = Vec::new();
+    let config_file = values.get("config-file").cloned().or_else(|| std::env::var("ETCD_CONFIG_FILE").ok());
+    match config_file.filter(|f| !f.is_empty()) {
+        Some(path) => values = file::read(path.as_ref())?,
+        None => add_environment(&mut values, std::env::vars(), &mut warnings)?,
+    }
+    build(Settings { values }, warnings).map(|config| Outcome::Run(Box::new(config)))
+}
+
+/// Adds `ETCD_*` variables for flags that are not on the command line.
+fn add_environment(
+    values: &mut Values,
+    variables: impl Iterator<Item = (String, String)>,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    for (key, value) in variables {
+        let Some(name) = key.strip_prefix("ETCD_") else { continue };
+        let name = name.to_lowercase().replace('_', "-");
+        if matches!(name.as_str(), "unsupported-arch" | "verify" | "config-file") {
+            continue;
+        }
+        match flags::find(&name).filter(|f| !matches!(f.name, "version" | "help" | "h")) {
+            Some(flag) => {
+                flags::check(&flag, &value).map_err(|why| format!("invalid value {value:?} for {key}: {why}"))?;
+                values.entry(flag.name).or_insert(value);
+            }
+            None => warnings.push(format!("unrecognized environment variable {key}={value}")),
+        }
+    }
+    Ok(())
+}
+
+fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
+    for flag in s.values.keys().filter_map(|name| flags::find(name)) {
+        if flag.role == Use::NoEffect && s.values[flag.name] != flag.default {
+            warnings.push(format!("--{} has no effect: {}", flag.name, flag.help));
+        }
+    }
+    let name = s.text("name");
+    let heartbeat_ms: u64 = s.positive("heartbeat-interval")?;
+    let election_ms: u64 = s.positive("election-timeout")?;
+    if 5 * heartbeat_ms > election_ms {
+        return Err(format!("--election-timeout[{election_ms}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat_ms}ms]"));
+    }
+    if election_ms > 50_000 {
+        return Err(format!("--election-timeout[{election_ms}ms] is too long, and should be set less than 50000ms"));
+    }
+    if s.is_set("listen-client-urls") && !s.is_set("advertise-client-urls") {
+        return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".into());
+    }
+    let advertise_peer = parse_advertised("initial-advertise-peer-urls", &s.text("initial-advertise-peer-urls"))?;
+    check_initial_cluster(&name, &s.text("initial-cluster"), &advertise_peer)?;
+    if s.text("initial-cluster-state") != "new" {
+        return Err(format!(
+            "--initial-cluster-state={}: joining an existing cluster is not supported by this version; use new",
+            s.text("initial-cluster-state")
+        ));
+    }
+    let quota = match s.number("quota-backend-bytes")? {
+        0 => Some(DEFAULT_QUOTA),
+        n => u64::try_from(n).ok(),
+    };
+    let data_dir = match s.text("data-dir") {
+        dir if dir.is_empty() => format!("{name}.etcd"),
+        dir => dir,
+    };
+    let progress = match s.text("experimental-watch-progress-notify-interval") {
+        old if old.is_empty() => s.duration("watch-progress-notify-interval")?,
+        _ => s.duration("experimental-watch-progress-notify-interval")?,
+    };
+    Ok(Config {
+        listen_client: parse_listen("listen-client-urls", &s.text("listen-client-urls"))?,
+        listen_peer: parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?,
+        listen_metrics: parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?,
+        advertise_client: parse_advertised("advertise-client-urls", &s.text("advertise-client-urls"))?,
+        advertise_peer,
+        cluster_token: s.text("initial-cluster-token"),
+        heartbeat_ms,
+        election_ms,
+        entries_to_keep: s.positive("snapshot-count")?,
+        quota,
+        max_txn_ops: s.positive("max-txn-ops")?,
+        max_request_bytes: s.positive("max-request-bytes")?,
+        max_concurrent_streams: s.positive("max-concurrent-streams")?,
+        auto_compaction: auto_compaction(&s.text("auto-compaction-mode"), &s.text("auto-compaction-retention"))?,
+        progress_interval: progress.max(Duration::from_millis(100)),
+        removal_step: s.positive("compaction-batch-limit")?,
+        removal_pause: s.duration("compaction-sleep-interval")?,
+        extensive_metrics: match s.text("metrics").as_str() {
+            "basic" => false,
+            "extensive" => true,
+            other => return Err(format!("--metrics must be basic or extensive, not {other:?}")),
+        },
+        log_outputs: s.text("log-outputs").split(',').map(str::to_owned).collect(),
+        log_level: s.text("log-level"),
+        log_json: match s.text("log-format").as_str() {
+            "json" => true,
+            "console" => false,
+            other => return Err(format!("--log-format must be json or console, not {other:?}")),
+        },
+        sync_log: !s.bool("unsafe-no-fsync"),
+        reuse_port: s.bool("socket-reuse-port"),
+        reuse_address: s.bool("socket-reuse-address"),
+        data_dir: data_dir.into(),
+        name,
+        warnings,
+    })
+}
+
+fn check_initial_cluster(name: &str, initial_cluster: &str, advertise_peer: &[String]) -> Result<(), String> {
+    if initial_cluster.is_empty() {
+        return Ok(());
+    }
+    let mut own = Vec::new();
+    for member in initial_cluster.split(',') {
+        let Some((member_name, url)) = member.split_once('=') else {
+            return Err(format!("--initial-cluster: {member:?} is not NAME=URL"));
+        };
+        if member_name != name {
+            return Err(format!(
+                "--initial-cluster names another member, {member_name:?}: clusters of several members are not supported by this version"
+            ));
+        }
+        own.push(url.trim_end_matches('/').to_owned());
+    }
+    own.sort();
+    if own != advertise_peer {
+        return Err(format!(
+            "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
+            own.join(","),
+            advertise_peer.join(",")
+        ));
+    }
+    Ok(())
+}
+
+fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, String> {
+    let invalid = || format!("--auto-compaction-retention={retention:?} does not fit --auto-compaction-mode={mode:?}");
+    match mode {
+        "periodic" => {
+            // A bare number counts hours.
+            let duration = match retention.parse::<u64>() {
+                Ok(hours) => Duration::from_secs(hours.checked_mul(3600).ok_or_else(invalid)?),
+                Err(_) => flags::parse_duration(retention).ok_or_else(invalid)?,
+            };
+            Ok(if duration.is_zero() { AutoCompaction::Off } else { AutoCompaction::Periodic(duration) })
+        }
+        "revision" => match retention.parse::<i64>().map_err(|_| invalid())? {
+            0 => Ok(AutoCompaction::Off),
+            n if n > 0 => Ok(AutoCompaction::Revision(n)),
+            _ => Err(invalid()),
+        },
+        _ => Err(format!("--auto-compaction-mode must be periodic or revision, not {mode:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(line: &str) -> Result<Config, String> {
+        let values = flags::parse(line.split_whitespace().map(str::to_owned))?;
+        build(Settings { values }, Vec::new())
+    }
+
+    #[test]
+    fn defaults_are_etcds() {
+        let c = config("").unwrap();
+        assert_eq!(c.quota, Some(2 << 30));
+        assert_eq!(c.data_dir, PathBuf::from("default.etcd"));
+        assert_eq!(c.auto_compaction, AutoCompaction::Off);
+        assert_eq!(c.progress_interval, Duration::from_secs(600));
+    }
+
+    #[test]
+    fn what_kube_tools_pass_is_taken_and_contradictions_are_refused() {
+        let kube = "--data-dir /x --listen-client-urls unix:///x/etcd.sock --advertise-client-urls http://127.0.0.111:0 \
+                    --listen-peer-urls http://127.0.0.1:0 -log-level warn --quota-backend-bytes 8589934592";
+        assert!(config(kube).is_ok());
+        assert!(config("--listen-client-urls http://127.0.0.1:1").unwrap_err().contains("advertise-client-urls"));
+        assert!(config("--election-timeout 400").unwrap_err().contains("5 times"));
+        assert!(config("--initial-cluster default=http://localhost:1").unwrap_err().contains("missing from"));
+        assert!(config("--initial-cluster-state existing").is_err());
+        assert_eq!(config("--auto-compaction-retention 2").unwrap().auto_compaction, AutoCompaction::Periodic(Duration::from_secs(7200)));
+        assert_eq!(config("--quota-backend-bytes -1").unwrap().quota, None);
+    }
+
+    #[test]
+    fn the_environment_counts_less_than_the_command_line() {
+        let mut values = flags::parse(["--name".to_owned(), "flag".to_owned()].into_iter()).unwrap();
+        let mut warnings = Vec::new();
+        let vars = [("ETCD_NAME", "env"), ("ETCD_DATA_DIR", "/d"), ("ETCD_NOPE", "1"), ("ETCD_VERIFY", "all")];
+        add_environment(&mut values, vars.iter().map(|(k, v)| ((*k).into(), (*v).into())), &mut warnings).unwrap();
+        assert_eq!((values["name"].as_str(), values["data-dir"].as_str()), ("flag", "/d"));
+        assert_eq!(warnings.len(), 1);
+    }
+}

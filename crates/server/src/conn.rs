@@ -1,0 +1,201 @@
+//! One connection: its first bytes tell HTTP/2 from HTTP/1, and each request goes to gRPC or to
+//! plain HTTP by its content type.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use h2::server::SendResponse;
+use http::Request;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+
+use crate::grpc::{Call, Respond};
+use crate::member::Member;
+use crate::{http as plain, services};
+
+/// What HTTP/2 clients say first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// A connection that says nothing for so long is closed.
+const FIRST_BYTES: Duration = Duration::from_secs(30);
+/// How long calls that are under way may take once the process stops.
+const DRAIN: Duration = Duration::from_secs(2);
+
+/// Which requests a listener takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Surface {
+    /// gRPC and HTTP.
+    Client,
+    /// HTTP only.
+    Metrics,
+}
+
+/// Connections that are being served.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        OPEN.fetch_add(1, Ordering::Relaxed);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Lets connections finish when the process stops, for a while.
+pub async fn drain(_: &Member) {
+    let deadline = tokio::time::Instant::now() + DRAIN;
+    while OPEN.load(Ordering::Relaxed) > 0 && tokio::time::Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
+    let _counted = Counted::new();
+    let first = tokio::time::timeout(FIRST_BYTES, first_bytes(&mut io)).await;
+    let Ok(Ok((bytes, is_http2))) = first else { return };
+    let io = Rewound { head: bytes.into(), io };
+    if is_http2 {
+        http2(io, member, surface).await;
+    } else {
+        http1(io, member).await;
+    }
+}
+
+/// Reads until it is clear whether the client speaks HTTP/2.
+async fn first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, bool)> {
+    let mut head = Vec::with_capacity(PREFACE.len());
+    while head.len() < PREFACE.len() {
+        let mut chunk = [0; 24];
+        let room = PREFACE.len() - head.len();
+        let n = io.read(&mut chunk[..room]).await?;
+        if n == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        head.extend_from_slice(&chunk[..n]);
+        if !PREFACE.starts_with(&head) {
+            return Ok((head, false));
+        }
+    }
+    Ok((head, true))
+}
+
+async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
+    let handshake = h2::server::Builder::new()
+        .initial_window_size(1 << 20)
+        .initial_connection_window_size(4 << 20)
+        .max_concurrent_streams(member.config.max_concurrent_streams)
+        .max_header_list_size(64 << 10)
+        .max_send_buffer_size(1 << 20)
+        .handshake::<_, Bytes>(io);
+    let Ok(Ok(mut connection)) = tokio::time::timeout(FIRST_BYTES, handshake).await else { return };
+    let stopping = member.clone();
+    let mut stopped = std::pin::pin!(stopping.stopped());
+    let mut told = false;
+    loop {
+        tokio::select! {
+            accepted = connection.accept() => match accepted {
+                Some(Ok((request, respond))) => {
+                    tokio::spawn(request_of_http2(member.clone(), request, respond, surface));
+                }
+                // The client is gone or has broken the protocol; h2 has said so to it.
+                Some(Err(_)) | None => return,
+            },
+            () = &mut stopped, if !told => {
+                told = true;
+                connection.graceful_shutdown();
+            }
+        }
+    }
+}
+
+async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, surface: Surface) {
+    let (head, body) = request.into_parts();
+    let content_type = head.headers.get(http::header::CONTENT_TYPE);
+    let is_grpc = content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+    if is_grpc && surface == Surface::Client {
+        services::serve(member, head.uri.path(), Call::new(head.headers), body, Respond::new(respond)).await;
+        return;
+    }
+    let (answer, body) = plain::route(&member, &head.method, head.uri.path(), head.uri.query().unwrap_or("")).await.into_parts();
+    // A failed send means that the client is gone.
+    if let Ok(mut stream) = respond.send_response(http::Response::from_parts(answer, ()), body.is_empty())
+        && !body.is_empty()
+    {
+        let _ = stream.send_data(body, true);
+    }
+}
+
+async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>) {
+    let stopping = member.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        let member = member.clone();
+        async move {
+            let answer = plain::route(&member, request.method(), request.uri().path(), request.uri().query().unwrap_or("")).await;
+            Ok::<_, std::convert::Infallible>(answer.map(Full::new))
+        }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(FIRST_BYTES)
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // Whatever went wrong was the client's; there is nothing to do about it.
+        _ = connection.as_mut() => return,
+        () = stopping.stopped() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+/// A connection whose first bytes have been looked at already.
+struct Rewound<T> {
+    head: Bytes,
+    io: T,
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.head.is_empty() {
+            return Pin::new(&mut self.io).poll_read(cx, buf);
+        }
+        let n = self.head.len().min(buf.remaining());
+        buf.put_slice(&self.head.split_to(n));
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+

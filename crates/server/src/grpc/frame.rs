@@ -1,0 +1,100 @@
+//! gRPC's framing: a flag, a length, a message. Reads messages off an HTTP/2 stream with a limit on
+//! their size, giving flow control credit back as it goes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use h2::RecvStream;
+use keelson_api::Code;
+use prost::Message;
+
+use super::status::Status;
+
+const HEADER: usize = 5;
+
+/// Why no message could be read.
+#[derive(Debug)]
+pub enum FrameError {
+    /// The client went away or broke the protocol below gRPC; nobody listens for an answer.
+    Gone,
+    /// The client sent something that is answered with a status.
+    Refused(Status),
+}
+
+/// Reads messages from a request body.
+pub struct MessageReader {
+    body: RecvStream,
+    buffer: BytesMut,
+    max_bytes: usize,
+}
+
+impl MessageReader {
+    /// Reads from `body`; longer messages than `max_bytes` are refused.
+    pub fn new(body: RecvStream, max_bytes: usize) -> Self {
+        Self { body, buffer: BytesMut::new(), max_bytes }
+    }
+
+    /// The next message, `None` at the end of the stream.
+    pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+        match self.next_bytes().await? {
+            None => Ok(None),
+            Some(bytes) => M::decode(bytes).map(Some).map_err(|e| {
+                FrameError::Refused(Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))
+            }),
+        }
+    }
+
+    async fn next_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
+        loop {
+            if let Some(message) = self.split()? {
+                return Ok(Some(message));
+            }
+            match self.body.data().await {
+                Some(Ok(chunk)) => {
+                    // The credit only fails to be released when the stream is gone already.
+                    let _ = self.body.flow_control().release_capacity(chunk.len());
+                    if self.buffer.is_empty() {
+                        // The whole message came in one piece, as it nearly always does: keep it.
+                        self.buffer = chunk.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+                    } else {
+                        self.buffer.extend_from_slice(&chunk);
+                    }
+                }
+                Some(Err(_)) => return Err(FrameError::Gone),
+                None if self.buffer.is_empty() => return Ok(None),
+                None => return Err(FrameError::Refused(Status::new(Code::Internal, "unexpected EOF"))),
+            }
+        }
+    }
+
+    fn split(&mut self) -> Result<Option<Bytes>, FrameError> {
+        let Some((header, _)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
+        if header[0] != 0 {
+            let text = "grpc: compressed flag set with identity or empty encoding";
+            return Err(FrameError::Refused(Status::new(Code::Internal, text)));
+        }
+        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        if length > self.max_bytes {
+            let text = format!("grpc: received message larger than max ({length} vs. {})", self.max_bytes);
+            return Err(FrameError::Refused(Status::new(Code::ResourceExhausted, text)));
+        }
+        if self.buffer.len() < HEADER + length {
+            return Ok(None);
+        }
+        self.buffer.advance(HEADER);
+        Ok(Some(self.buffer.split_to(length).freeze()))
+    }
+}
+
+/// A message with its frame header, in one piece.
+pub(super) fn frame(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut out = BytesMut::with_capacity(HEADER + length);
+    put_header(&mut out, length);
+    message.encode_raw(&mut out);
+    out.freeze()
+}
+
+/// Writes a frame header.
+pub fn put_header(out: &mut BytesMut, length: usize) {
+    out.put_u8(0);
+    out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+}

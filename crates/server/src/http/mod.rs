@@ -1,0 +1,63 @@
+//! Everything that is plain HTTP: health, version and metrics.
+
+mod health;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Response, StatusCode};
+
+use crate::member::Member;
+use crate::version;
+
+/// A complete answer.
+pub type Answer = Response<Bytes>;
+
+fn answer(status: StatusCode, content_type: &'static str, body: impl Into<Bytes>) -> Answer {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status;
+    response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(content_type));
+    response
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// Answers one request.
+pub async fn route(member: &Arc<Member>, method: &Method, path: &str, query: &str) -> Answer {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Method Not Allowed\n");
+    }
+    match path {
+        "/health" => health::health(member, query).await,
+        "/version" => version_answer(member),
+        "/metrics" => {
+            let metrics = member.metrics.render(&member.snapshot());
+            answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
+        }
+        "/debug/vars" => answer(StatusCode::OK, "application/json; charset=utf-8", debug_vars()),
+        _ => match health::check(member, path, query).await {
+            Some(answer) => answer,
+            None => answer(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
+        },
+    }
+}
+
+fn version_answer(member: &Member) -> Answer {
+    let cluster = match member.state.cluster_version() {
+        v if v.is_empty() => "not_decided".to_owned(),
+        v => v,
+    };
+    let body = serde_json::json!({ "etcdserver": version::API, "etcdcluster": cluster, "storage": version::CLUSTER });
+    answer(StatusCode::OK, JSON, body.to_string())
+}
+
+fn debug_vars() -> String {
+    let usage = crate::process::usage();
+    serde_json::json!({
+        "cmdline": std::env::args().collect::<Vec<_>>(),
+        "memstats": { "Sys": usage.resident_bytes },
+        "file_descriptor_limit": usage.max_files,
+    })
+    .to_string()
+}

@@ -1,0 +1,151 @@
+//! Listening, and the threads that serve: each has a runtime of its own and keeps its connections,
+//! so that a request is served where its bytes arrived.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::sync::mpsc;
+
+use crate::config::{Config, ListenUrl};
+use crate::conn::{self, Surface};
+use crate::member::Member;
+
+/// A bound listener.
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix socket.
+    Unix(UnixListener),
+}
+
+/// An accepted connection on its way to a thread.
+enum Accepted {
+    Tcp(std::net::TcpStream, Surface),
+    Unix(std::os::unix::net::UnixStream, Surface),
+}
+
+/// Binds an address. Call it inside a runtime.
+pub fn bind(url: &ListenUrl, config: &Config) -> Result<Listener, String> {
+    let failed = |what: String, e: io::Error| match e.kind() {
+        io::ErrorKind::AddrInUse => format!("cannot listen on {what}: address already in use; stop the process that has it, or choose another"),
+        _ => format!("cannot listen on {what}: {e}"),
+    };
+    match url {
+        ListenUrl::Tcp(address) => {
+            let open = || {
+                let socket = Socket::new(Domain::for_address(*address), Type::STREAM, Some(Protocol::TCP))?;
+                // As Go does it: a restarted server may take its port back at once.
+                socket.set_reuse_address(true)?;
+                if config.reuse_port {
+                    socket.set_reuse_port(true)?;
+                }
+                socket.bind(&(*address).into())?;
+                socket.listen(4096)?;
+                socket.set_nonblocking(true)?;
+                TcpListener::from_std(socket.into())
+            };
+            open().map(Listener::Tcp).map_err(|e| failed(format!("http://{address}"), e))
+        }
+        ListenUrl::Unix(path) => {
+            // A socket that nobody listens on was left behind by a process that died.
+            if path.exists() && std::os::unix::net::UnixStream::connect(path).is_err() {
+                let _ = std::fs::remove_file(path);
+            }
+            UnixListener::bind(path).map(Listener::Unix).map_err(|e| failed(format!("unix://{}", path.display()), e))
+        }
+    }
+}
+
+/// The threads that serve connections.
+pub struct Workers {
+    queues: Vec<mpsc::UnboundedSender<Accepted>>,
+    threads: Vec<JoinHandle<()>>,
+    next: usize,
+}
+
+impl Workers {
+    /// Starts `count` threads.
+    pub fn start(count: usize, member: &Arc<Member>) -> io::Result<Self> {
+        let mut queues = Vec::new();
+        let mut threads = Vec::new();
+        for number in 0..count {
+            let (queue, mut accepted) = mpsc::unbounded_channel();
+            let member = member.clone();
+            let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(8).enable_all().build()?;
+            let serve = move || {
+                runtime.block_on(async {
+                    let mut stopped = std::pin::pin!(member.stopped());
+                    loop {
+                        tokio::select! {
+                            connection = accepted.recv() => match connection {
+                                Some(connection) => spawn(connection, &member),
+                                None => break,
+                            },
+                            () = &mut stopped => break,
+                        }
+                    }
+                    conn::drain(&member).await;
+                });
+                runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+            };
+            threads.push(std::thread::Builder::new().name(format!("serve-{number}")).spawn(serve)?);
+            queues.push(queue);
+        }
+        Ok(Self { queues, threads, next: 0 })
+    }
+
+    /// Hands a listener's connections out in turn until the process stops.
+    pub async fn accept(queues: Arc<parking_lot::Mutex<Self>>, listener: Listener, surface: Surface) {
+        loop {
+            let connection = match &listener {
+                Listener::Tcp(l) => l.accept().await.and_then(|(s, _)| s.into_std()).map(|s| Accepted::Tcp(s, surface)),
+                Listener::Unix(l) => l.accept().await.and_then(|(s, _)| s.into_std()).map(|s| Accepted::Unix(s, surface)),
+            };
+            match connection {
+                Ok(connection) => queues.lock().hand_out(connection),
+                Err(e) => {
+                    tracing::warn!(error = %e, "a connection could not be accepted");
+                    // Out of file descriptors, most likely: others must close before this can go on.
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+
+    fn hand_out(&mut self, connection: Accepted) {
+        self.next = (self.next + 1) % self.queues.len();
+        // A worker only ends when the process stops.
+        let _ = self.queues[self.next].send(connection);
+    }
+
+    /// Waits for the threads to end.
+    pub fn join(&mut self) {
+        self.queues.clear();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a serving thread has panicked");
+            }
+        }
+    }
+}
+
+fn spawn(connection: Accepted, member: &Arc<Member>) {
+    let member = member.clone();
+    match connection {
+        Accepted::Tcp(stream, surface) => {
+            // Small answers must not wait for more.
+            let _ = stream.set_nodelay(true);
+            if let Ok(stream) = TcpStream::from_std(stream) {
+                tokio::spawn(conn::serve(stream, member, surface));
+            }
+        }
+        Accepted::Unix(stream, surface) => {
+            if let Ok(stream) = UnixStream::from_std(stream) {
+                tokio::spawn(conn::serve(stream, member, surface));
+            }
+        }
+    }
+}

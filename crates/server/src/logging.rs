@@ -1,0 +1,185 @@
+//! Log lines in zap's shape: one JSON object per line with `level`, `ts`, `caller`, `msg`, then the
+//! fields. Tools that read etcd's log read this one.
+
+use std::fmt::{self, Write as _};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+struct Lines {
+    json: bool,
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        } else {
+            self.rest.insert(field.name().replace('_', "-"), format!("{value:?}").into());
+        }
+    }
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.rest.insert(field.name().replace('_', "-"), value.into());
+    }
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.rest.insert(field.name().replace('_', "-"), value.into());
+    }
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.rest.insert(field.name().replace('_', "-"), value.into());
+    }
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.rest.insert(field.name().replace('_', "-"), value.into());
+    }
+}
+
+const fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "error",
+        Level::WARN => "warn",
+        Level::INFO => "info",
+        Level::DEBUG | Level::TRACE => "debug",
+    }
+}
+
+impl<S, N> FormatEvent<S, N> for Lines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let meta = event.metadata();
+        let now = timestamp(std::time::SystemTime::now());
+        let file = meta.file().map_or("", |f| f.rsplit_once("src/").map_or(f, |(_, short)| short));
+        let caller = format!("{file}:{}", meta.line().unwrap_or(0));
+        let level = level_name(*meta.level());
+        if !self.json {
+            write!(out, "{now}\t{}\t{caller}\t{}", level.to_uppercase(), fields.message)?;
+            if !fields.rest.is_empty() {
+                write!(out, "\t{}", serde_json::Value::Object(fields.rest))?;
+            }
+            return writeln!(out);
+        }
+        let mut line = String::with_capacity(256);
+        let text = |s: &str| serde_json::Value::from(s).to_string();
+        write!(line, "{{\"level\":\"{level}\",\"ts\":\"{now}\",\"caller\":{},\"msg\":{}", text(&caller), text(&fields.message))?;
+        for (key, value) in &fields.rest {
+            write!(line, ",{}:{value}", text(key))?;
+        }
+        writeln!(out, "{line}}}")
+    }
+}
+
+/// RFC 3339 with microseconds in UTC.
+fn timestamp(time: std::time::SystemTime) -> String {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let seconds = since.as_secs();
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Civil date from days since 1970-01-01 (Howard Hinnant's algorithm).
+    let z = days + 719_468;
+    let era = z / 146_097;
+    let doe = z % 146_097;
+    let yoe = (doe - doe / 1460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    let year = yoe + era * 400 + u64::from(month <= 2);
+    format!(
+        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60,
+        since.subsec_micros()
+    )
+}
+
+enum Output {
+    Stderr,
+    Stdout,
+    File(File),
+}
+
+#[derive(Clone)]
+struct Outputs(Arc<Mutex<Vec<Output>>>);
+
+impl Write for Outputs {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        for output in self.0.lock().iter_mut() {
+            // A log that cannot be written must not stop the store.
+            let _ = match output {
+                Output::Stderr => io::stderr().write_all(line),
+                Output::Stdout => io::stdout().write_all(line),
+                Output::File(file) => file.write_all(line),
+            };
+        }
+        Ok(line.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Outputs {
+    type Writer = Self;
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// Installs the log. Fails when a log file cannot be opened or the level is unknown.
+pub fn install(outputs: &[String], level: &str, json: bool) -> Result<(), String> {
+    let mut opened = Vec::new();
+    for name in outputs {
+        opened.push(match name.as_str() {
+            "default" | "stderr" => Output::Stderr,
+            "stdout" => Output::Stdout,
+            path => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                Output::File(file.map_err(|e| format!("--log-outputs: cannot open {path}: {e}"))?)
+            }
+        });
+    }
+    let filter = match level {
+        "debug" | "info" | "warn" | "error" => level,
+        "dpanic" | "panic" | "fatal" => "error",
+        _ => return Err(format!("--log-level: unknown level {level:?}; use debug, info, warn, error, panic or fatal")),
+    };
+    let library = if filter == "error" { "error" } else { "warn" };
+    let filter = EnvFilter::new(format!("{filter},openraft={library},h2=warn,hyper=warn"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .event_format(Lines { json })
+        .with_writer(Outputs(Arc::new(Mutex::new(opened))))
+        .try_init()
+        .map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::timestamp;
+
+    #[test]
+    fn timestamps_are_calendar_dates() {
+        assert_eq!(timestamp(UNIX_EPOCH), "1970-01-01T00:00:00.000000Z");
+        let leap_day = UNIX_EPOCH + Duration::new(1_709_210_096, 7_000);
+        assert_eq!(timestamp(leap_day), "2024-02-29T12:34:56.000007Z");
+    }
+}

@@ -1,0 +1,36 @@
+//! `keelson`: a store that speaks etcd's v3 API.
+
+mod background;
+mod config;
+mod conn;
+mod grpc;
+mod http;
+mod identity;
+mod lessor;
+mod listen;
+mod logging;
+mod member;
+mod metrics;
+mod process;
+mod run;
+mod services;
+mod version;
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> ExitCode {
+    match config::from_command_line(std::env::args().skip(1)) {
+        Ok(config::Outcome::Print(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(config::Outcome::Run(config)) => run::run(*config),
+        Err(e) => {
+            eprintln!("{e}\nRun keelson --help for all flags.");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! One running member: its state, its consensus, its watchers and its leases, and what all services
+//! share: headers, deadlines, the quota.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_api::Error;
+use keelson_api::etcdserverpb::alarm_request::AlarmAction;
+use keelson_api::etcdserverpb::{AlarmRequest, AlarmType, ResponseHeader};
+use keelson_api::keelson::Command;
+use keelson_api::keelson::command::Action;
+use keelson_consensus::{Node, Observer, Status};
+use keelson_mvcc::watch::Hub;
+use keelson_mvcc::{EventKind, ReadError, ReadMode};
+use keelson_state::{Applied, Reply, Shared};
+use keelson_storage::StateBackend;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::lessor::Lessor;
+use crate::metrics::{Metrics, Snapshot};
+
+/// Replicated state of this process.
+pub type State = Shared<StateBackend>;
+
+/// Everything a service needs.
+pub struct Member {
+    /// Configuration.
+    pub config: Config,
+    /// Cluster's id.
+    pub cluster_id: u64,
+    /// This member's id.
+    pub member_id: u64,
+    /// Consensus.
+    pub node: Node,
+    /// State for reads.
+    pub state: Arc<State>,
+    /// Watchers.
+    pub hub: Hub<StateBackend>,
+    /// Lease clocks.
+    pub lessor: Arc<Lessor>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Wakes the remover of compacted versions, and those that wait for it.
+    pub removal: Arc<Removal>,
+    /// Says that the process is stopping.
+    pub stopping: tokio::sync::watch::Sender<bool>,
+}
+
+/// Signals between the apply path, the remover and physical compactions.
+#[derive(Default)]
+pub struct Removal {
+    /// A compaction was accepted.
+    pub wanted: Notify,
+    /// Removal has caught up.
+    pub finished: Notify,
+}
+
+/// Carries what was applied to watchers, lease clocks and counters.
+pub struct Publisher {
+    /// Watchers.
+    pub hub: Hub<StateBackend>,
+    /// Lease clocks.
+    pub lessor: Arc<Lessor>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// The remover.
+    pub removal: Arc<Removal>,
+}
+
+impl Observer for Publisher {
+    fn applied(&self, applied: Applied, _term: u64, _index: u64) {
+        let (mut puts, mut deletes) = (0, 0);
+        for event in applied.transactions.iter().flat_map(|t| &t.events) {
+            match event.kind {
+                EventKind::Put => puts += 1,
+                EventKind::Delete => deletes += 1,
+            }
+        }
+        self.metrics.puts.inc_by(puts);
+        self.metrics.deletes.inc_by(deletes);
+        self.metrics.txns.inc_by(applied.transactions.len() as u64);
+        self.metrics.leases_granted.inc_by(applied.granted.len() as u64);
+        self.metrics.leases_revoked.inc_by(applied.revoked.len() as u64);
+        applied.granted.iter().for_each(|(id, ttl)| self.lessor.granted(*id, *ttl, 0));
+        applied.revoked.iter().for_each(|id| self.lessor.revoked(*id));
+        self.hub.publish(applied.transactions.into_iter().map(|t| (t.revision, t.events)));
+        if applied.compacted {
+            self.removal.wanted.notify_one();
+        }
+    }
+}
+
+impl Member {
+    /// How long a request may wait for consensus.
+    pub fn request_timeout(&self) -> Duration {
+        Duration::from_secs(5) + 2 * Duration::from_millis(self.config.election_ms)
+    }
+
+    /// A response header at `revision`.
+    pub fn header(&self, revision: i64) -> Option<ResponseHeader> {
+        let raft_term = self.node.status().term;
+        Some(ResponseHeader { cluster_id: self.cluster_id, member_id: self.member_id, revision, raft_term })
+    }
+
+    /// Fills in what the state machine left out of a header.
+    pub fn complete(&self, header: Option<ResponseHeader>) -> Option<ResponseHeader> {
+        self.header(header.map_or_else(|| self.state.store.revision(), |h| h.revision))
+    }
+
+    /// Proposes an action and waits for what it answers.
+    pub async fn propose(&self, action: Action) -> Result<Reply, Error> {
+        let command = Command { action: Some(action), ..Command::default() };
+        if prost::Message::encoded_len(&command) > self.config.max_request_bytes {
+            return Err(Error::RequestTooLarge);
+        }
+        self.metrics.proposals_pending.inc();
+        let result = tokio::time::timeout(self.request_timeout(), self.node.propose(&command)).await;
+        self.metrics.proposals_pending.dec();
+        let result = result.unwrap_or(Err(Error::Timeout));
+        if matches!(result, Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged | Error::Stopped)) {
+            self.metrics.proposals_failed.inc();
+        }
+        result
+    }
+
+    /// Waits until reads of the local state are linearizable.
+    pub async fn read_barrier(&self) -> Result<(), Error> {
+        let result = tokio::time::timeout(self.request_timeout(), self.node.read_barrier()).await;
+        let result = result.unwrap_or(Err(Error::Timeout));
+        if result.is_err() {
+            self.metrics.read_indexes_failed.inc();
+        }
+        result
+    }
+
+    /// Runs a read, at first from memory only, and off the async threads if it needs the disk.
+    pub async fn read<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl Fn(&State, ReadMode) -> Result<T, ReadError> + Send + 'static,
+    ) -> Result<T, Error> {
+        match read(&self.state, ReadMode::CacheOnly) {
+            Err(ReadError::WouldBlock) => {
+                let state = self.state.clone();
+                let blocking = tokio::task::spawn_blocking(move || read(&state, ReadMode::Blocking)).await;
+                blocking.map_err(|_| Error::Stopped)?.map_err(read_error)
+            }
+            other => other.map_err(read_error),
+        }
+    }
+
+    /// Refuses a request that would go beyond the quota, raising the alarm for it.
+    pub async fn check_quota(&self, cost: u64) -> Result<(), Error> {
+        let Some(quota) = self.config.quota else { return Ok(()) };
+        if cost == 0 || self.state.store.bytes_in_use() + cost < quota {
+            return Ok(());
+        }
+        if !self.state.is_alarmed(AlarmType::Nospace) {
+            tracing::warn!(
+                quota_bytes = quota,
+                in_use_bytes = self.state.store.bytes_in_use(),
+                "the quota is used up and writes are refused; compact, or raise --quota-backend-bytes, then disarm the alarm"
+            );
+            let raise = AlarmRequest {
+                action: AlarmAction::Activate.into(),
+                member_id: self.member_id,
+                alarm: AlarmType::Nospace.into(),
+            };
+            self.propose(Action::Alarm(raise)).await?;
+        }
+        Err(Error::NoSpace)
+    }
+
+    /// Shortest time to live that a lease can have, in seconds.
+    pub fn min_lease_ttl(&self) -> i64 {
+        let millis = self.config.election_ms * 3 / 2;
+        i64::try_from(millis.div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+
+    /// Resolves when the process is stopping.
+    pub async fn stopped(&self) {
+        // The sender lives in the member itself, so this cannot fail.
+        let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
+    }
+
+    /// Where consensus stands.
+    pub fn status(&self) -> Status {
+        self.node.status()
+    }
+
+    /// Values of the gauges.
+    pub fn snapshot(&self) -> Snapshot {
+        let status = self.status();
+        let store = &self.state.store;
+        Snapshot {
+            has_leader: status.leader.is_some(),
+            is_leader: status.is_leader,
+            is_learner: status.is_learner,
+            committed: status.committed,
+            applied: status.applied,
+            db_size: store.backend().disk_size(),
+            db_in_use: store.bytes_in_use(),
+            quota: self.config.quota.unwrap_or(0),
+            keys: store.live_keys(),
+            revision: store.revision(),
+            compacted: store.compacted(),
+            watchers: self.hub.watchers(),
+        }
+    }
+
+    /// Waits for all superseded versions to be removed from the disk.
+    pub async fn wait_for_removal(&self) {
+        loop {
+            let finished = self.removal.finished.notified();
+            if !self.state.store.removal_pending() {
+                return;
+            }
+            finished.await;
+        }
+    }
+}
+
+/// The client's view of a failed read.
+pub fn read_error(e: ReadError) -> Error {
+    match e {
+        ReadError::Compacted => Error::Compacted,
+        ReadError::Future => Error::FutureRevision,
+        ReadError::WouldBlock => Error::Timeout,
+        ReadError::Storage(e) => {
+            tracing::error!(error = %e, "a read has failed");
+            Error::Storage
+        }
+    }
+}

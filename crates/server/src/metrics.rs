@@ -1,0 +1,311 @@
+//! Metrics under etcd's names, so that its dashboards and alerts work unchanged.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_api::Code;
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder, exponential_buckets,
+};
+
+use crate::grpc::Status;
+use crate::services::Method;
+
+/// Handles of one gRPC method, looked up once.
+struct MethodMetrics {
+    started: IntCounter,
+    handled_ok: IntCounter,
+    received: IntCounter,
+    sent: IntCounter,
+    seconds: Option<Histogram>,
+}
+
+/// Everything this process counts.
+pub struct Metrics {
+    registry: Registry,
+    methods: Vec<MethodMetrics>,
+    handled: IntCounterVec,
+    /// Time of a log write with its sync.
+    pub wal_fsync: Histogram,
+    /// Bytes written to the log.
+    pub wal_bytes: IntCounter,
+    /// Time of applying a batch and writing it to the state store.
+    pub backend_commit: Histogram,
+    /// Proposals that wait.
+    pub proposals_pending: IntGauge,
+    /// Proposals that failed.
+    pub proposals_failed: IntCounter,
+    /// Read index rounds that failed.
+    pub read_indexes_failed: IntCounter,
+    /// Expired leases.
+    pub leases_expired: IntCounter,
+    /// Granted leases.
+    pub leases_granted: IntCounter,
+    /// Renewed leases.
+    pub leases_renewed: IntCounter,
+    /// Revoked leases.
+    pub leases_revoked: IntCounter,
+    /// Applied puts.
+    pub puts: IntCounter,
+    /// Applied deletes.
+    pub deletes: IntCounter,
+    /// Transactions.
+    pub txns: IntCounter,
+    /// Ranges.
+    pub ranges: IntCounter,
+    /// Bytes sent to clients.
+    pub client_sent: IntCounter,
+    /// Bytes received from clients.
+    pub client_received: IntCounter,
+    /// Open watch streams.
+    pub watch_streams: IntGauge,
+    /// Events sent to watchers.
+    pub watch_events: IntCounter,
+    /// Watches that are replayed from disk.
+    pub slow_watchers: IntGauge,
+    /// `/health` answers that were good.
+    pub health_success: IntCounter,
+    /// `/health` answers that were bad.
+    pub health_failures: IntCounter,
+    /// Leader changes.
+    pub leader_changes: IntCounter,
+    gauges: Gauges,
+}
+
+/// Values that are read when somebody asks.
+struct Gauges {
+    has_leader: IntGauge,
+    is_leader: IntGauge,
+    is_learner: IntGauge,
+    committed: IntGauge,
+    applied: IntGauge,
+    db_size: IntGauge,
+    db_in_use: IntGauge,
+    quota: Gauge,
+    keys: IntGauge,
+    revision: IntGauge,
+    compacted: IntGauge,
+    watchers: IntGauge,
+    resident: IntGauge,
+    cpu_seconds: Gauge,
+    fd_used: IntGauge,
+    fd_limit: IntGauge,
+    process_fds: IntGauge,
+    process_max_fds: IntGauge,
+}
+
+/// What [`Gauges`] are set to.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Snapshot {
+    pub has_leader: bool,
+    pub is_leader: bool,
+    pub is_learner: bool,
+    pub committed: u64,
+    pub applied: u64,
+    pub db_size: u64,
+    pub db_in_use: u64,
+    pub quota: u64,
+    pub keys: usize,
+    pub revision: i64,
+    pub compacted: i64,
+    pub watchers: usize,
+}
+
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    // A name is registered once, by the constructor below; a clash is a bug that every test finds.
+    fn add<C: prometheus::core::Collector + Clone + 'static>(&self, collector: prometheus::Result<C>) -> C {
+        let collector = collector.expect("the metric's name and labels are valid");
+        self.0.register(Box::new(collector.clone())).expect("the metric's name is used once");
+        collector
+    }
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(name, help))
+    }
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(name, help))
+    }
+    fn histogram(&self, name: &str, help: &str, start: f64, count: usize) -> Histogram {
+        let buckets = exponential_buckets(start, 2.0, count).expect("valid buckets");
+        self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
+    }
+}
+
+fn int(value: impl TryInto<i64>) -> i64 {
+    value.try_into().unwrap_or(i64::MAX)
+}
+
+impl Metrics {
+    /// Registers everything.
+    #[must_use]
+    pub fn new(member_id: u64, extensive: bool) -> Arc<Self> {
+        let registry = Registry::new();
+        let m = Maker(&registry);
+        let labels = ["grpc_method", "grpc_service", "grpc_type"];
+        let started = m.add(IntCounterVec::new(Opts::new("grpc_server_started_total", "Calls begun."), &labels));
+        let received = m.add(IntCounterVec::new(Opts::new("grpc_server_msg_received_total", "Messages received."), &labels));
+        let sent = m.add(IntCounterVec::new(Opts::new("grpc_server_msg_sent_total", "Messages sent."), &labels));
+        let with_code = ["grpc_code", "grpc_method", "grpc_service", "grpc_type"];
+        let handled = m.add(IntCounterVec::new(Opts::new("grpc_server_handled_total", "Calls ended, by code."), &with_code));
+        let seconds = extensive.then(|| {
+            m.add(HistogramVec::new(HistogramOpts::new("grpc_server_handling_seconds", "Time of calls."), &labels))
+        });
+        let methods = Method::ALL
+            .iter()
+            .map(|method| {
+                let values = [method.name(), method.service(), method.kind()];
+                MethodMetrics {
+                    started: started.with_label_values(&values),
+                    handled_ok: handled.with_label_values(&["OK", values[0], values[1], values[2]]),
+                    received: received.with_label_values(&values),
+                    sent: sent.with_label_values(&values),
+                    seconds: seconds.as_ref().map(|s| s.with_label_values(&values)),
+                }
+            })
+            .collect();
+        let constant = |name: &str, help: &str, label: &str, value: &str| {
+            let gauge = m.add(IntGaugeVec::new(Opts::new(name, help), &[label]));
+            gauge.with_label_values(&[value]).set(1);
+        };
+        constant("etcd_server_version", "API version.", "server_version", crate::version::API);
+        constant("etcd_cluster_version", "Cluster version.", "cluster_version", "3.7");
+        constant("etcd_server_id", "Member id.", "server_id", &format!("{member_id:x}"));
+        let start_time = m.add(Gauge::new("process_start_time_seconds", "Start of the process, seconds since 1970."));
+        start_time.set(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()));
+        let gauges = Gauges {
+            has_leader: m.gauge("etcd_server_has_leader", "1 if there is a leader."),
+            is_leader: m.gauge("etcd_server_is_leader", "1 if this member leads."),
+            is_learner: m.gauge("etcd_server_is_learner", "1 if this member has no vote."),
+            committed: m.gauge("etcd_server_proposals_committed_total", "Newest committed log entry."),
+            applied: m.gauge("etcd_server_proposals_applied_total", "Newest applied log entry."),
+            db_size: m.gauge("etcd_mvcc_db_total_size_in_bytes", "Bytes of the state store on disk and in its write buffers."),
+            db_in_use: m.gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Bytes of retained versions, which the quota counts."),
+            quota: m.add(Gauge::new("etcd_server_quota_backend_bytes", "Quota in bytes, 0 for none.")),
+            keys: m.gauge("etcd_debugging_mvcc_keys_total", "Live keys."),
+            revision: m.gauge("etcd_debugging_mvcc_current_revision", "Current revision."),
+            compacted: m.gauge("etcd_debugging_mvcc_compact_revision", "Compacted revision."),
+            watchers: m.gauge("etcd_debugging_mvcc_watcher_total", "Watchers."),
+            resident: m.gauge("process_resident_memory_bytes", "Resident memory in bytes."),
+            cpu_seconds: m.add(Gauge::new("process_cpu_seconds_total", "User and system CPU time in seconds.")),
+            fd_used: m.gauge("os_fd_used", "Open file descriptors."),
+            fd_limit: m.gauge("os_fd_limit", "Limit of file descriptors."),
+            process_fds: m.gauge("process_open_fds", "Open file descriptors."),
+            process_max_fds: m.gauge("process_max_fds", "Limit of file descriptors."),
+        };
+        let metrics = Self {
+            wal_fsync: m.histogram("etcd_disk_wal_fsync_duration_seconds", "Time of a log write with its sync.", 0.001, 14),
+            wal_bytes: m.counter("etcd_disk_wal_write_bytes_total", "Bytes written to the log."),
+            backend_commit: m.histogram("etcd_disk_backend_commit_duration_seconds", "Time of applying a batch.", 0.001, 14),
+            proposals_pending: m.gauge("etcd_server_proposals_pending", "Proposals that wait."),
+            proposals_failed: m.counter("etcd_server_proposals_failed_total", "Proposals that failed."),
+            read_indexes_failed: m.counter("etcd_server_read_indexes_failed_total", "Linearizable reads that failed."),
+            leases_expired: m.counter("etcd_debugging_server_lease_expired_total", "Expired leases."),
+            leases_granted: m.counter("etcd_debugging_lease_granted_total", "Granted leases."),
+            leases_renewed: m.counter("etcd_debugging_lease_renewed_total", "Renewed leases."),
+            leases_revoked: m.counter("etcd_debugging_lease_revoked_total", "Revoked leases."),
+            puts: m.counter("etcd_mvcc_put_total", "Applied puts."),
+            deletes: m.counter("etcd_mvcc_delete_total", "Applied deletes."),
+            txns: m.counter("etcd_mvcc_txn_total", "Transactions."),
+            ranges: m.counter("etcd_mvcc_range_total", "Ranges."),
+            client_sent: m.counter("etcd_network_client_grpc_sent_bytes_total", "Bytes sent to clients."),
+            client_received: m.counter("etcd_network_client_grpc_received_bytes_total", "Bytes received from clients."),
+            watch_streams: m.gauge("etcd_debugging_mvcc_watch_stream_total", "Open watch streams."),
+            watch_events: m.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers."),
+            slow_watchers: m.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are replayed from disk."),
+            health_success: m.counter("etcd_server_health_success", "Good answers of /health."),
+            health_failures: m.counter("etcd_server_health_failures", "Bad answers of /health."),
+            leader_changes: m.counter("etcd_server_leader_changes_seen_total", "Leader changes."),
+            methods,
+            handled,
+            gauges,
+            registry: registry.clone(),
+        };
+        Arc::new(metrics)
+    }
+
+    /// A call has begun.
+    pub fn started(&self, method: Method) {
+        self.methods[method as usize].started.inc();
+    }
+
+    /// A message has come in.
+    pub fn received(&self, method: Method) {
+        self.methods[method as usize].received.inc();
+    }
+
+    /// A message has gone out.
+    pub fn sent(&self, method: Method) {
+        self.methods[method as usize].sent.inc();
+    }
+
+    /// A call has ended.
+    pub fn handled(&self, method: Method, code: Option<Code>, took: Duration) {
+        let m = &self.methods[method as usize];
+        match code {
+            None => m.handled_ok.inc(),
+            code => {
+                let values = [Status::code_name(code), method.name(), method.service(), method.kind()];
+                self.handled.with_label_values(&values).inc();
+            }
+        }
+        if let Some(seconds) = &m.seconds {
+            seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// Prometheus' text format.
+    #[must_use]
+    pub fn render(&self, now: &Snapshot) -> Vec<u8> {
+        let g = &self.gauges;
+        g.has_leader.set(now.has_leader.into());
+        g.is_leader.set(now.is_leader.into());
+        g.is_learner.set(now.is_learner.into());
+        g.committed.set(int(now.committed));
+        g.applied.set(int(now.applied));
+        g.db_size.set(int(now.db_size));
+        g.db_in_use.set(int(now.db_in_use));
+        g.quota.set(now.quota as f64);
+        g.keys.set(int(now.keys));
+        g.revision.set(now.revision);
+        g.compacted.set(now.compacted);
+        g.watchers.set(int(now.watchers));
+        let process = crate::process::usage();
+        g.resident.set(int(process.resident_bytes));
+        g.cpu_seconds.set(process.cpu_seconds);
+        for used in [&g.fd_used, &g.process_fds] {
+            used.set(int(process.open_files));
+        }
+        for limit in [&g.fd_limit, &g.process_max_fds] {
+            limit.set(int(process.max_files));
+        }
+        let mut out = Vec::new();
+        // Writing to a vector cannot fail, and the families come from the registry.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut out);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_alert_rules_ask_for_is_there_from_the_start() {
+        let metrics = Metrics::new(0x8e9e_05c5_2164_694d, true);
+        let text = String::from_utf8(metrics.render(&Snapshot { has_leader: true, ..Snapshot::default() })).unwrap();
+        for name in [
+            "etcd_server_has_leader 1", "etcd_server_leader_changes_seen_total 0", "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\"",
+            "grpc_server_handling_seconds_bucket{grpc_method=\"Range\"", "grpc_server_started_total", "etcd_server_proposals_failed_total",
+            "etcd_server_proposals_committed_total", "etcd_server_proposals_applied_total", "etcd_server_proposals_pending",
+            "etcd_disk_wal_fsync_duration_seconds_bucket", "etcd_disk_backend_commit_duration_seconds_bucket",
+            "etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes", "etcd_server_quota_backend_bytes",
+            "etcd_network_client_grpc_sent_bytes_total", "etcd_network_client_grpc_received_bytes_total", "process_resident_memory_bytes",
+            "etcd_server_id{server_id=\"8e9e05c52164694d\"} 1", "grpc_type=\"bidi_stream\"",
+        ] {
+            assert!(text.contains(name), "{name} is missing");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+//! The Lease service.
+
+use std::sync::Arc;
+
+use keelson_api::etcdserverpb::{
+    LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
+    LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse,
+};
+use keelson_api::keelson::command::Action;
+use keelson_api::keelson::{LeaseGrant, LeaseRevoke};
+use keelson_api::{Code, Error};
+use keelson_state::Reply;
+
+use crate::grpc::{FrameError, MessageReader, Respond, Status};
+use crate::lessor::Renewal;
+use crate::member::Member;
+
+/// What a lease counts against the quota before it is granted, in bytes.
+const GRANT_COST: u64 = 64;
+
+pub async fn grant(member: Arc<Member>, request: LeaseGrantRequest) -> Result<LeaseGrantResponse, Status> {
+    member.check_quota(GRANT_COST).await?;
+    let mut id = request.id;
+    while id == 0 {
+        id = rand::random::<i64>() & i64::MAX;
+    }
+    let ttl = request.ttl.max(member.min_lease_ttl());
+    match member.propose(Action::LeaseGrant(LeaseGrant { id, ttl })).await? {
+        Reply::LeaseGrant { id, ttl, revision } => {
+            Ok(LeaseGrantResponse { header: member.header(revision), id, ttl, error: String::new() })
+        }
+        _ => Err(Error::LeaseNotFound.into()),
+    }
+}
+
+pub async fn revoke(member: Arc<Member>, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Status> {
+    let action = Action::LeaseRevoke(LeaseRevoke { id: request.id, expired_in_term: 0 });
+    match member.propose(action).await? {
+        Reply::LeaseRevoke { revision } => Ok(LeaseRevokeResponse { header: member.header(revision) }),
+        _ => Err(Error::LeaseNotFound.into()),
+    }
+}
+
+pub async fn time_to_live(member: Arc<Member>, request: LeaseTimeToLiveRequest) -> Result<LeaseTimeToLiveResponse, Status> {
+    member.read_barrier().await?;
+    let header = member.header(member.state.store.revision());
+    let id = request.id;
+    let Some((granted_ttl, ttl)) = member.lessor.time_to_live(id) else {
+        return Ok(LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() });
+    };
+    let lease = member.state.lease(id).filter(|_| request.keys);
+    let keys = lease.map_or_else(Vec::new, |l| l.keys.into_iter().collect());
+    Ok(LeaseTimeToLiveResponse { header, id, ttl, granted_ttl, keys })
+}
+
+pub async fn leases(member: Arc<Member>, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
+    member.read_barrier().await?;
+    let leases = member.lessor.by_end().into_iter().map(|id| LeaseStatus { id }).collect();
+    Ok(LeaseLeasesResponse { header: member.header(member.state.store.revision()), leases })
+}
+
+pub async fn keep_alive(member: Arc<Member>, mut reader: MessageReader, respond: Respond) -> Option<Code> {
+    let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
+    loop {
+        let next = tokio::select! {
+            next = reader.next::<LeaseKeepAliveRequest>() => next,
+            () = member.stopped() => return sender.finish(Err(&Error::Stopped.into())),
+        };
+        let request = match next {
+            Ok(Some(request)) => request,
+            Ok(None) => return sender.finish(Ok(())),
+            Err(FrameError::Gone) => return Some(Code::Canceled),
+            Err(FrameError::Refused(status)) => return sender.finish(Err(&status)),
+        };
+        member.metrics.received(super::Method::LeaseKeepAlive);
+        // The header is taken before the renewal, as etcd does it.
+        let header = member.header(member.state.store.revision());
+        let ttl = match renew(&member, request.id).await {
+            Ok(ttl) => ttl,
+            Err(e) => return sender.finish(Err(&e.into())),
+        };
+        let response = LeaseKeepAliveResponse { header, id: request.id, ttl };
+        if sender.send(&response).await.is_err() {
+            return Some(Code::Canceled);
+        }
+        member.metrics.sent(super::Method::LeaseKeepAlive);
+    }
+}
+
+/// Seconds the lease lives on, 0 if it is gone. Only a member that is still the leader may say so.
+async fn renew(member: &Member, id: i64) -> Result<i64, Error> {
+    loop {
+        match member.lessor.renew(id) {
+            Renewal::Renewed(ttl) => {
+                member.metrics.leases_renewed.inc();
+                return Ok(ttl);
+            }
+            Renewal::NotFound => return Ok(0),
+            Renewal::Ending(revoked) => {
+                // An error means that the lease was revoked; then the next look finds it gone.
+                if tokio::time::timeout(member.request_timeout(), revoked).await.is_err() {
+                    return Err(Error::Timeout);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The gRPC services: which methods there are and where each call goes.
+
+mod cluster;
+mod kv;
+mod lease;
+mod maintenance;
+mod method;
+mod range_stream;
+mod watch;
+mod watch_stream;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use h2::RecvStream;
+use keelson_api::{Code, Error};
+
+use crate::grpc::{Call, MessageReader, Respond, Status};
+use crate::member::Member;
+
+pub use kv::range as range_for_health;
+pub use method::Method;
+
+/// Bytes beyond the request limit that a message may have: what wraps the request.
+const MESSAGE_OVERHEAD: usize = 512 << 10;
+
+/// Serves one call from its path to its trailers.
+pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream, mut respond: Respond) {
+    let Some(method) = Method::of(path) else {
+        let (service, name) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        let known = Method::ALL.iter().any(|m| m.service() == service);
+        let text = if known { format!("unknown method {name} for service {service}") } else { format!("unknown service {service}") };
+        respond.refuse(&Status::new(Code::Unimplemented, text));
+        return;
+    };
+    let begun = Instant::now();
+    member.metrics.started(method);
+    let code = dispatch(&member, method, &call, body, respond).await;
+    member.metrics.handled(method, code, begun.elapsed());
+}
+
+async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvStream, mut respond: Respond) -> Option<Code> {
+    if call.wants_leader() && member.status().leader.is_none() {
+        return respond.refuse(&Error::NoLeader.into());
+    }
+    let reader = MessageReader::new(body, member.config.max_request_bytes + MESSAGE_OVERHEAD);
+    if method.kind() == "unary" {
+        member.metrics.received(method);
+        member.metrics.sent(method);
+    }
+    let m = member.clone();
+    match method {
+        Method::Range => respond.unary(call, reader, |r| kv::range(m, r)).await,
+        Method::Put => respond.unary(call, reader, |r| kv::put(m, r)).await,
+        Method::DeleteRange => respond.unary(call, reader, |r| kv::delete_range(m, r)).await,
+        Method::Txn => respond.unary(call, reader, |r| kv::txn(m, r)).await,
+        Method::Compact => respond.unary(call, reader, |r| kv::compact(m, r)).await,
+        Method::RangeStream => range_stream::serve(m, reader, respond).await,
+        Method::Watch => watch::serve(m, call, reader, respond).await,
+        Method::LeaseGrant => respond.unary(call, reader, |r| lease::grant(m, r)).await,
+        Method::LeaseRevoke => respond.unary(call, reader, |r| lease::revoke(m, r)).await,
+        Method::LeaseTimeToLive => respond.unary(call, reader, |r| lease::time_to_live(m, r)).await,
+        Method::LeaseLeases => respond.unary(call, reader, |r| lease::leases(m, r)).await,
+        Method::LeaseKeepAlive => lease::keep_alive(m, reader, respond).await,
+        Method::MemberList => respond.unary(call, reader, |r| cluster::member_list(m, r)).await,
+        Method::Alarm => respond.unary(call, reader, |r| maintenance::alarm(m, r)).await,
+        Method::Status => respond.unary(call, reader, |r| maintenance::status(m, r)).await,
+        Method::Defragment => respond.unary(call, reader, |r| maintenance::defragment(m, r)).await,
+        Method::Hash => respond.unary(call, reader, |r| maintenance::hash(m, r)).await,
+        Method::HashKv => respond.unary(call, reader, |r| maintenance::hash_kv(m, r)).await,
+        Method::HealthCheck => respond.unary(call, reader, maintenance::health_check).await,
+        Method::HealthList => respond.unary(call, reader, maintenance::health_list).await,
+        Method::HealthWatch => maintenance::health_watch(m, reader, respond).await,
+        _ => respond.refuse(&Status::new(
+            Code::Unimplemented,
+            format!("{}/{} is not supported by this version of keelson", method.service(), method.name()),
+        )),
+    }
+}

@@ -1,0 +1,149 @@
+//! The Watch service: one task per stream, which takes requests, fetches for watchers that have
+//! something to fetch, and sends. It fetches only as fast as the client reads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keelson_api::etcdserverpb::watch_request::RequestUnion;
+use keelson_api::etcdserverpb::WatchRequest;
+use keelson_api::{Code, Error};
+use tokio::sync::{Notify, oneshot};
+
+use super::watch_stream::{Step, WatchStream};
+use crate::grpc::{Call, FrameError, Gone, MessageReader, Respond, Sender, Status};
+use crate::member::Member;
+
+/// Watchers that are served before requests are looked at again.
+const TURN: usize = 64;
+
+pub async fn serve(member: Arc<Member>, _call: &Call, mut reader: MessageReader, respond: Respond) -> Option<Code> {
+    let Ok(sender) = respond.stream() else { return Some(Code::Canceled) };
+    member.metrics.watch_streams.inc();
+    let ready = Arc::new(Notify::new());
+    let stream = WatchStream::new(member.clone(), ready.clone());
+    let mut session = Session { stream, sender, ready, interval: progress_interval(member.config.progress_interval), member: member.clone() };
+    let end = session.run(&mut reader).await;
+    member.metrics.watch_streams.dec();
+    match end {
+        End::Gone => Some(Code::Canceled),
+        End::Closed => session.sender.finish(Ok(())),
+        End::Refused(status) => session.sender.finish(Err(&status)),
+    }
+}
+
+/// Up to a tenth is added, so that streams do not all speak at once.
+fn progress_interval(interval: Duration) -> tokio::time::Interval {
+    let period = interval.mul_f64(1.0 + rand::random_range(0.0..0.1));
+    let mut interval = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
+enum End {
+    Gone,
+    Closed,
+    Refused(Status),
+}
+
+impl From<Gone> for End {
+    fn from(_: Gone) -> Self {
+        Self::Gone
+    }
+}
+
+struct Session {
+    stream: WatchStream,
+    sender: Sender,
+    ready: Arc<Notify>,
+    interval: tokio::time::Interval,
+    member: Arc<Member>,
+}
+
+impl Session {
+    async fn run(&mut self, reader: &mut MessageReader) -> End {
+        let member = self.member.clone();
+        let mut stopped = std::pin::pin!(member.stopped());
+        loop {
+            let result = tokio::select! {
+                request = reader.next::<WatchRequest>() => match request {
+                    Ok(Some(request)) => self.request(request).await,
+                    Ok(None) => return End::Closed,
+                    Err(FrameError::Gone) => return End::Gone,
+                    Err(FrameError::Refused(status)) => return End::Refused(status),
+                },
+                () = self.ready.notified() => self.pump().await.map(|_| ()),
+                _ = self.interval.tick() => self.tick().await,
+                () = &mut stopped => return End::Refused(Error::Stopped.into()),
+            };
+            if let Err(end) = result {
+                return end;
+            }
+        }
+    }
+
+    async fn send(&mut self, frames: Vec<bytes::Bytes>) -> Result<(), End> {
+        for frame in frames {
+            self.sender.send_framed(frame).await?;
+            self.member.metrics.sent(super::Method::Watch);
+        }
+        Ok(())
+    }
+
+    async fn request(&mut self, request: WatchRequest) -> Result<(), End> {
+        self.member.metrics.received(super::Method::Watch);
+        let frames = match request.request_union {
+            Some(RequestUnion::CreateRequest(r)) => self.stream.create(r),
+            Some(RequestUnion::CancelRequest(r)) => self.stream.cancel(r.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => {
+                return match self.settle().await? {
+                    Some(revision) => {
+                        let frames = self.stream.progress_of_all(revision);
+                        self.send(frames).await
+                    }
+                    None => Ok(()),
+                };
+            }
+            None => Vec::new(),
+        };
+        self.send(frames).await
+    }
+
+    /// Serves watchers until there is nothing to fetch or the turn is over; true in the first case.
+    async fn pump(&mut self) -> Result<bool, End> {
+        for _ in 0..TURN {
+            match self.stream.step().await {
+                Step::Idle => return Ok(true),
+                Step::Frames(frames) => self.send(frames).await?,
+                Step::Failed(status) => return Err(End::Refused(status)),
+            }
+        }
+        // More is waiting, but requests have their turn first.
+        self.ready.notify_one();
+        Ok(false)
+    }
+
+    /// Sends everything up to the current revision and answers it; `None` if there is more than a turn.
+    async fn settle(&mut self) -> Result<Option<i64>, End> {
+        let revision = self.member.state.store.revision();
+        let (tx, dispatched) = oneshot::channel();
+        self.member.hub.when_dispatched(revision, move || {
+            // The stream may have ended meanwhile.
+            let _ = tx.send(());
+        });
+        if dispatched.await.is_err() {
+            return Ok(None);
+        }
+        Ok(self.pump().await?.then_some(revision))
+    }
+
+    async fn tick(&mut self) -> Result<(), End> {
+        if !self.stream.wants_progress() {
+            return Ok(());
+        }
+        if let Some(revision) = self.settle().await? {
+            let frames = self.stream.progress_of_idle(revision);
+            self.send(frames).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,294 @@
+//! Applies commands. One [`Machine`] owns the writer; everybody else reads through [`Shared`].
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_api::Error;
+use keelson_api::etcdserverpb::{
+    AlarmMember, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
+};
+use keelson_api::keelson::command::Action;
+use keelson_api::keelson::{AppliedRow, Command};
+use keelson_mvcc::{Backend, CompactError, Cursor, Event, ReadError, StorageError, Store, Table, WriteBatch, Writer};
+use parking_lot::RwLock;
+use prost::Message;
+
+use crate::alarm::Alarms;
+use crate::lease::{Lease, Leases, MAX_TTL};
+use crate::members::{Member, Members};
+use crate::txn::{self, Failure};
+use crate::validate::quota_cost_txn;
+
+/// Key of the row that holds the applied position, in the meta table.
+pub const APPLIED: &[u8] = b"applied";
+
+/// Where the state stands in the log, with the membership in force there.
+pub type Position = AppliedRow;
+
+/// What a command answers. Headers carry the revision only; the rest is the answering member's.
+#[derive(Clone, Debug)]
+#[allow(missing_docs)]
+pub enum Reply {
+    Put(PutResponse),
+    DeleteRange(DeleteRangeResponse),
+    Txn(TxnResponse),
+    Compact(CompactionResponse),
+    LeaseGrant { id: i64, ttl: i64, revision: i64 },
+    LeaseRevoke { revision: i64 },
+    Alarm(AlarmResponse),
+    /// Nothing to say.
+    Done,
+}
+
+/// All changes of one revision.
+#[derive(Clone, Debug)]
+pub struct Transaction {
+    /// The revision.
+    pub revision: i64,
+    /// Its changes in order.
+    pub events: Vec<Event>,
+}
+
+/// What became of a batch of commands beyond the replies.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// Revisions in order.
+    pub transactions: Vec<Transaction>,
+    /// Leases granted (id, TTL in seconds).
+    pub granted: Vec<(i64, i64)>,
+    /// Leases revoked.
+    pub revoked: Vec<i64>,
+    /// A compaction was accepted.
+    pub compacted: bool,
+}
+
+/// The replicated state for readers.
+pub struct Shared<B> {
+    /// Keys and their history.
+    pub store: Store<B>,
+    leases: RwLock<Leases>,
+    alarms: RwLock<Alarms>,
+    members: RwLock<Members>,
+}
+
+impl<B> Shared<B> {
+    /// One lease.
+    #[must_use]
+    pub fn lease(&self, id: i64) -> Option<Lease> {
+        self.leases.read().get(id).cloned()
+    }
+
+    /// Granted TTL and last checkpoint of each lease.
+    #[must_use]
+    pub fn lease_ttls(&self) -> Vec<(i64, i64, i64)> {
+        self.leases.read().ids().map(|(id, l)| (id, l.ttl, l.remaining_ttl)).collect()
+    }
+
+    /// Whether an alarm of this kind is raised anywhere.
+    #[must_use]
+    pub fn is_alarmed(&self, kind: AlarmType) -> bool {
+        self.alarms.read().is_raised(kind)
+    }
+
+    /// All raised alarms.
+    #[must_use]
+    pub fn alarms(&self) -> Vec<AlarmMember> {
+        self.alarms.read().list()
+    }
+
+    /// All members.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.members.read().list()
+    }
+
+    /// The version all members can speak, empty until it was agreed on.
+    #[must_use]
+    pub fn cluster_version(&self) -> String {
+        self.members.read().version().to_owned()
+    }
+}
+
+/// Applies commands in log order.
+pub struct Machine<B: Backend> {
+    writer: Writer<B>,
+    shared: Arc<Shared<B>>,
+    applied: Applied,
+}
+
+impl<B: Backend> Machine<B> {
+    /// Opens the state in `backend` and says how far it had got.
+    pub fn open(backend: B) -> Result<(Self, Position), StorageError> {
+        let store = Store::open(backend)?;
+        let mut leases = Leases::default();
+        let mut alarms = Alarms::default();
+        let mut members = Members::default();
+        let mut position = Position::default();
+        let mut cursor = store.backend().cursor(Table::Meta, None);
+        cursor.seek(&[])?;
+        while let Some((key, value)) = cursor.row() {
+            if key == APPLIED {
+                position = Position::decode(value)
+                    .map_err(|_| StorageError("the applied position cannot be decoded: the state store is damaged".into()))?;
+            } else if !leases.load_row(key, value)? && !alarms.load_row(key)? {
+                members.load_row(key, value)?;
+            }
+            cursor.step()?;
+        }
+        drop(cursor);
+        let writer = Writer::new(&store);
+        writer.for_each(&keelson_mvcc::KeyRange::Span(Vec::new(), None), |key, meta| {
+            if meta.lease != 0 {
+                leases.attach(meta.lease, Bytes::copy_from_slice(key));
+            }
+        });
+        let shared = Arc::new(Shared {
+            store,
+            leases: RwLock::new(leases),
+            alarms: RwLock::new(alarms),
+            members: RwLock::new(members),
+        });
+        Ok((Self { writer, shared, applied: Applied::default() }, position))
+    }
+
+    /// The state for readers.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<Shared<B>> {
+        &self.shared
+    }
+
+    /// Bytes waiting to be committed.
+    #[must_use]
+    pub fn pending_bytes(&self) -> usize {
+        self.writer.pending_bytes()
+    }
+
+    /// Applies one command of the given term. The outer error means that the store itself failed.
+    pub fn apply(&mut self, command: &Command, term: u64) -> Result<Result<Reply, Error>, StorageError> {
+        let result = match &command.action {
+            Some(action) => self.act(action, term),
+            None => Ok(Reply::Done),
+        };
+        let events = self.writer.finish();
+        if !events.is_empty() {
+            self.shared.leases.write().follow(&events);
+            self.applied.transactions.push(Transaction { revision: self.writer.revision(), events });
+        }
+        match result {
+            Ok(mut reply) => {
+                self.set_revision(&mut reply);
+                Ok(Ok(reply))
+            }
+            Err(Failure::Refused(e)) => Ok(Err(e)),
+            Err(Failure::Read(ReadError::Storage(e))) => Err(e),
+            Err(Failure::Read(other)) => Err(StorageError(format!("apply: {other}"))),
+        }
+    }
+
+    /// Writes what was applied so far, together with the position it corresponds to, and publishes it.
+    pub fn commit(&mut self, position: &Position) -> Result<Applied, StorageError> {
+        self.writer.batch().put(Table::Meta, APPLIED, &position.encode_to_vec());
+        self.writer.commit()?;
+        Ok(std::mem::take(&mut self.applied))
+    }
+
+    fn set_revision(&self, reply: &mut Reply) {
+        let now = self.writer.revision();
+        match reply {
+            Reply::Txn(r) => r.header = txn::header(now),
+            Reply::LeaseGrant { revision, .. } | Reply::LeaseRevoke { revision } => *revision = now,
+            Reply::Compact(r) => r.header = txn::header(now),
+            Reply::Alarm(r) => r.header = txn::header(now),
+            Reply::Put(_) | Reply::DeleteRange(_) | Reply::Done => {}
+        }
+    }
+
+    fn refuse_when_alarmed(&self, action: &Action) -> Result<(), Failure> {
+        let alarms = self.shared.alarms.read();
+        let writes = matches!(
+            action,
+            Action::Put(_) | Action::DeleteRange(_) | Action::Txn(_) | Action::Compact(_) | Action::LeaseGrant(_) | Action::LeaseRevoke(_)
+        );
+        if writes && alarms.is_raised(AlarmType::Corrupt) {
+            return Err(Failure::Refused(Error::Corrupt));
+        }
+        let grows = match action {
+            Action::Put(_) | Action::LeaseGrant(_) => true,
+            Action::Txn(r) => quota_cost_txn(r) > 0,
+            _ => false,
+        };
+        if grows && alarms.is_raised(AlarmType::Nospace) {
+            return Err(Failure::Refused(Error::NoSpace));
+        }
+        Ok(())
+    }
+
+    fn act(&mut self, action: &Action, term: u64) -> Result<Reply, Failure> {
+        self.refuse_when_alarmed(action)?;
+        match action {
+            Action::Put(r) => {
+                txn::check_put(&self.writer, &self.shared.leases.read(), r)?;
+                Ok(Reply::Put(txn::put(&mut self.writer, r)?))
+            }
+            Action::DeleteRange(r) => Ok(Reply::DeleteRange(txn::delete_range(&mut self.writer, r)?)),
+            Action::Txn(r) => {
+                let shared = self.shared.clone();
+                let response = txn::write_txn(&mut self.writer, &shared.leases.read(), r)?;
+                Ok(Reply::Txn(response))
+            }
+            Action::Compact(r) => match self.writer.compact(r.revision) {
+                Ok(()) => {
+                    self.applied.compacted = true;
+                    Ok(Reply::Compact(CompactionResponse::default()))
+                }
+                Err(CompactError::Compacted) => Err(Failure::Refused(Error::Compacted)),
+                Err(CompactError::Future) => Err(Failure::Refused(Error::FutureRevision)),
+            },
+            Action::LeaseGrant(r) => self.grant(r.id, r.ttl),
+            Action::LeaseRevoke(r) => self.revoke(r.id, r.expired_in_term, term),
+            Action::LeaseCheckpoint(r) => {
+                let mut leases = self.shared.leases.write();
+                for item in &r.items {
+                    leases.checkpoint(item.id, item.remaining_ttl, self.writer.batch());
+                }
+                Ok(Reply::Done)
+            }
+            Action::Alarm(r) => Ok(Reply::Alarm(self.shared.alarms.write().apply(r, self.writer.batch()))),
+            Action::MemberAttributes(m) => {
+                self.shared.members.write().set(m.clone(), self.writer.batch());
+                Ok(Reply::Done)
+            }
+            Action::ClusterVersion(v) => {
+                self.shared.members.write().set_version(v.version.clone(), self.writer.batch());
+                Ok(Reply::Done)
+            }
+        }
+    }
+
+    fn grant(&mut self, id: i64, ttl: i64) -> Result<Reply, Failure> {
+        if ttl > MAX_TTL {
+            return Err(Failure::Refused(Error::LeaseTtlTooLarge));
+        }
+        let mut leases = self.shared.leases.write();
+        if leases.get(id).is_some() {
+            return Err(Failure::Refused(Error::LeaseExists));
+        }
+        leases.grant(id, ttl, self.writer.batch());
+        self.applied.granted.push((id, ttl));
+        Ok(Reply::LeaseGrant { id, ttl, revision: 0 })
+    }
+
+    fn revoke(&mut self, id: i64, expired_in_term: u64, term: u64) -> Result<Reply, Failure> {
+        // An expiry decided under an older leader may have been overtaken by a renewal.
+        if expired_in_term != 0 && expired_in_term != term {
+            return Ok(Reply::Done);
+        }
+        let lease = self.shared.leases.write().revoke(id, self.writer.batch());
+        let Some(lease) = lease else { return Err(Failure::Refused(Error::LeaseNotFound)) };
+        for key in lease.keys {
+            self.writer.delete(key);
+        }
+        self.applied.revoked.push(id);
+        Ok(Reply::LeaseRevoke { revision: 0 })
+    }
+}

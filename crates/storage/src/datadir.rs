@@ -1,0 +1,161 @@
+//! The data directory: who it belongs to, who has it open, and in which format it is.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+/// Newest format this build reads and writes.
+const FORMAT: u32 = 1;
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[allow(missing_docs)]
+pub enum DataDirError {
+    #[error("cannot use data directory {path}: {source}; check that it exists, is writable and has space")]
+    Io { path: PathBuf, source: io::Error },
+    #[error("data directory {0} is in use by another process; stop it, or choose another --data-dir")]
+    InUse(PathBuf),
+    #[error(
+        "data directory {path} holds the data of another program ({found}); to move etcd data here take a snapshot with \
+         `etcdctl snapshot save` and restore it, or choose an empty --data-dir"
+    )]
+    Foreign { path: PathBuf, found: String },
+    #[error("data directory {path} has format {found}, this build reads up to {FORMAT}; start a newer keelson on it")]
+    TooNew { path: PathBuf, found: u32 },
+    #[error(
+        "{path} is damaged: {reason}; restore the file from a backup, or remove this member from the cluster, empty its \
+         data directory and add it again"
+    )]
+    Damaged { path: PathBuf, reason: String },
+}
+
+/// Who the data belongs to; written once, when the directory is first used.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Identity {
+    /// Format of everything in the directory.
+    pub format: u32,
+    /// Random, never replicated: tells a restart from a replaced volume.
+    pub uuid: String,
+    /// Cluster the member belongs to.
+    pub cluster_id: u64,
+    /// The member.
+    pub member_id: u64,
+}
+
+impl Identity {
+    /// An identity in the current format.
+    #[must_use]
+    pub const fn new(uuid: String, cluster_id: u64, member_id: u64) -> Self {
+        Self { format: FORMAT, uuid, cluster_id, member_id }
+    }
+}
+
+/// An open data directory; the lock is held as long as this lives.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory, creating it with mode 0700 if needed, and locks it.
+    pub fn open(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |source| DataDirError::Io { path: path.to_owned(), source };
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)?;
+        for etcd in ["member/wal", "member/snap"] {
+            if path.join(etcd).exists() {
+                return Err(DataDirError::Foreign { path: path.to_owned(), found: format!("etcd's {etcd}") });
+            }
+        }
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("LOCK")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(fs::TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
+            Err(fs::TryLockError::Error(e)) => Err(failed(e)),
+        }
+    }
+
+    /// Where the raft log lives.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.path.join("log")
+    }
+
+    /// Where the state lives.
+    #[must_use]
+    pub fn state(&self) -> PathBuf {
+        self.path.join("state")
+    }
+
+    fn identity_path(&self) -> PathBuf {
+        self.path.join("identity.json")
+    }
+
+    /// Who the directory belongs to; `None` if it was never used.
+    pub fn identity(&self) -> Result<Option<Identity>, DataDirError> {
+        let path = self.identity_path();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                return match self.log().exists() || self.state().exists() {
+                    true => Err(DataDirError::Damaged { path, reason: "it is missing, but there is data beside it".into() }),
+                    false => Ok(None),
+                };
+            }
+            Err(source) => return Err(DataDirError::Io { path, source }),
+        };
+        let identity: Identity = serde_json::from_slice(&text)
+            .map_err(|e| DataDirError::Damaged { path: path.clone(), reason: e.to_string() })?;
+        if identity.format > FORMAT {
+            return Err(DataDirError::TooNew { path: self.path.clone(), found: identity.format });
+        }
+        Ok(Some(identity))
+    }
+
+    /// Makes the directory belong to `identity`, durably.
+    pub fn claim(&self, identity: &Identity) -> Result<(), DataDirError> {
+        let path = self.identity_path();
+        let write = || {
+            let temporary = self.path.join("identity.json.tmp");
+            let mut file = File::create(&temporary)?;
+            file.write_all(&serde_json::to_vec_pretty(identity)?)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| DataDirError::Io { path: path.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_locked_claimed_once_and_refused_when_foreign_damaged_or_newer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let open = DataDir::open(&path).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::InUse(_))));
+        assert_eq!(open.identity().unwrap(), None);
+        let identity = Identity::new("u".into(), 1, u64::MAX);
+        open.claim(&identity).unwrap();
+        assert_eq!(open.identity().unwrap(), Some(identity.clone()));
+
+        open.claim(&Identity { format: FORMAT + 1, ..identity }).unwrap();
+        assert!(matches!(open.identity(), Err(DataDirError::TooNew { found: 2, .. })));
+        fs::write(path.join("identity.json"), "{").unwrap();
+        assert!(matches!(open.identity(), Err(DataDirError::Damaged { .. })));
+        fs::remove_file(path.join("identity.json")).unwrap();
+        fs::create_dir(path.join("state")).unwrap();
+        assert!(matches!(open.identity(), Err(DataDirError::Damaged { .. })));
+        drop(open);
+
+        fs::create_dir_all(path.join("member/wal")).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(DataDirError::Foreign { .. })));
+    }
+}

@@ -1,0 +1,265 @@
+//! The state store: one RocksDB instance without a write-ahead log. What a crash takes from it is
+//! replayed from the raft log, so all tables are flushed together or not at all.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_mvcc::{Backend, Cursor, ReadMode, StorageError, Table, WriteBatch};
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, ErrorKind,
+    FlushOptions, Options, ReadOptions, ReadTier, WriteOptions,
+};
+
+use crate::failpoint;
+
+/// Sizes that trade memory for speed, in bytes.
+#[derive(Clone, Debug)]
+pub struct StateOptions {
+    /// Blocks of all tables that are kept in memory, indexes and filters included.
+    pub block_cache: usize,
+    /// Writes that are collected in memory before they become files.
+    pub write_buffer: usize,
+    /// Upper bound of background writes per second.
+    pub background_bytes_per_second: i64,
+}
+
+impl Default for StateOptions {
+    fn default() -> Self {
+        Self { block_cache: 128 << 20, write_buffer: 32 << 20, background_bytes_per_second: 256 << 20 }
+    }
+}
+
+/// The state store.
+pub struct StateBackend {
+    db: Arc<DB>,
+    path: PathBuf,
+    unlogged: WriteOptions,
+    cached: ReadOptions,
+    blocking: ReadOptions,
+}
+
+const fn name(table: Table) -> &'static str {
+    match table {
+        Table::Meta => "meta",
+        Table::History => "history",
+        Table::Revisions => "revisions",
+        Table::Live => "live",
+    }
+}
+
+fn table_options(table: Table, options: &StateOptions, cache: &Cache) -> Options {
+    let mut blocks = BlockBasedOptions::default();
+    blocks.set_block_cache(cache);
+    blocks.set_block_size(8 << 10);
+    blocks.set_cache_index_and_filter_blocks(true);
+    blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    blocks.set_format_version(6);
+    if table == Table::History {
+        blocks.set_bloom_filter(10.0, false);
+    }
+    let mut cf = Options::default();
+    cf.set_block_based_table_factory(&blocks);
+    cf.set_write_buffer_size(options.write_buffer);
+    cf.set_max_write_buffer_number(4);
+    cf.set_level_compaction_dynamic_level_bytes(true);
+    cf.set_compression_type(DBCompressionType::Lz4);
+    cf.set_target_file_size_base(32 << 20);
+    cf.set_max_bytes_for_level_base(128 << 20);
+    cf
+}
+
+impl StateBackend {
+    /// Opens or creates the store in `path`.
+    pub fn open(path: &Path, options: &StateOptions) -> Result<Self, StorageError> {
+        let cache = Cache::new_lru_cache(options.block_cache);
+        let mut db_options = Options::default();
+        db_options.create_if_missing(true);
+        db_options.create_missing_column_families(true);
+        db_options.set_atomic_flush(true);
+        db_options.set_max_background_jobs(2);
+        db_options.set_bytes_per_sync(1 << 20);
+        db_options.set_ratelimiter(options.background_bytes_per_second, 100_000, 10);
+        db_options.set_db_write_buffer_size(options.write_buffer * 2);
+        db_options.set_keep_log_file_num(4);
+        db_options.set_max_log_file_size(8 << 20);
+        db_options.set_stats_dump_period_sec(0);
+        let tables = Table::ALL.map(|t| ColumnFamilyDescriptor::new(name(t), table_options(t, options, &cache)));
+        let db = DB::open_cf_descriptors(&db_options, path, tables).map_err(|e| {
+            StorageError(format!(
+                "cannot open the state store {}: {e}; if it is damaged, remove this member, empty its data directory and \
+                 add it again, or restore a backup",
+                path.display()
+            ))
+        })?;
+        let mut unlogged = WriteOptions::default();
+        unlogged.disable_wal(true);
+        let mut cached = ReadOptions::default();
+        cached.set_read_tier(ReadTier::BlockCache);
+        Ok(Self { db: Arc::new(db), path: path.to_owned(), unlogged, cached, blocking: ReadOptions::default() })
+    }
+
+    fn table(&self, table: Table) -> &ColumnFamily {
+        handle(&self.db, table)
+    }
+
+    /// Writes all tables out; after it the log is not needed up to here.
+    pub fn flush(&self) -> Result<(), StorageError> {
+        failpoint::pass("state-flush");
+        let tables = Table::ALL.map(|t| self.table(t));
+        self.db.flush_cfs_opt(&tables, &FlushOptions::default()).map_err(error)
+    }
+
+    /// The row as it is on disk, whatever is still in memory.
+    pub fn get_flushed(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StorageError> {
+        let mut persisted = ReadOptions::default();
+        persisted.set_read_tier(ReadTier::Persisted);
+        let row = self.db.get_pinned_cf_opt(self.table(table), key, &persisted).map_err(error)?;
+        Ok(row.map(|r| Bytes::copy_from_slice(&r)))
+    }
+
+    /// Rewrites the ranges with most garbage. Takes long, blocks nobody.
+    pub fn compact_all(&self) {
+        for table in Table::ALL {
+            self.db.compact_range_cf(self.table(table), None::<&[u8]>, None::<&[u8]>);
+        }
+    }
+
+    /// Bytes of all files of the store.
+    #[must_use]
+    pub fn disk_size(&self) -> u64 {
+        let property = |p: &str| -> u64 {
+            Table::ALL.iter().filter_map(|t| self.db.property_int_value_cf(self.table(*t), p).ok().flatten()).sum()
+        };
+        property("rocksdb.total-sst-files-size") + property("rocksdb.cur-size-all-mem-tables")
+    }
+
+    /// Where the store lives.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn error(e: rocksdb::Error) -> StorageError {
+    StorageError(format!("state store: {e}"))
+}
+
+/// A batch for the state store.
+pub struct StateBatch {
+    db: Arc<DB>,
+    batch: rocksdb::WriteBatch,
+}
+
+fn handle(db: &DB, table: Table) -> &ColumnFamily {
+    db.cf_handle(name(table)).expect("every table was opened")
+}
+
+impl WriteBatch for StateBatch {
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        self.batch.put_cf(handle(&self.db, table), key, value);
+    }
+    fn delete(&mut self, table: Table, key: &[u8]) {
+        self.batch.delete_cf(handle(&self.db, table), key);
+    }
+    fn delete_range(&mut self, table: Table, from: &[u8], to: &[u8]) {
+        self.batch.delete_range_cf(handle(&self.db, table), from, to);
+    }
+    fn size(&self) -> usize {
+        self.batch.size_in_bytes()
+    }
+}
+
+/// A cursor over one table.
+pub struct StateCursor<'a> {
+    iterator: DBRawIterator<'a>,
+}
+
+impl Cursor for StateCursor<'_> {
+    fn seek(&mut self, key: &[u8]) -> Result<(), StorageError> {
+        self.iterator.seek(key);
+        self.iterator.status().map_err(error)
+    }
+    fn step(&mut self) -> Result<(), StorageError> {
+        self.iterator.next();
+        if self.iterator.valid() { Ok(()) } else { self.iterator.status().map_err(error) }
+    }
+    fn row(&self) -> Option<(&[u8], &[u8])> {
+        self.iterator.item()
+    }
+}
+
+impl Backend for StateBackend {
+    type Batch = StateBatch;
+    type Cursor<'a> = StateCursor<'a>;
+
+    fn batch(&self) -> StateBatch {
+        StateBatch { db: self.db.clone(), batch: rocksdb::WriteBatch::default() }
+    }
+
+    fn write(&self, batch: StateBatch) -> Result<(), StorageError> {
+        failpoint::pass("apply");
+        self.db.write_opt(batch.batch, &self.unlogged).map_err(error)
+    }
+
+    fn get(&self, table: Table, key: &[u8], mode: ReadMode) -> Result<Option<Bytes>, keelson_mvcc::GetError> {
+        let options = match mode {
+            ReadMode::CacheOnly => &self.cached,
+            ReadMode::Blocking => &self.blocking,
+        };
+        match self.db.get_pinned_cf_opt(self.table(table), key, options) {
+            Ok(row) => Ok(row.map(|r| Bytes::copy_from_slice(&r))),
+            Err(e) if mode == ReadMode::CacheOnly && e.kind() == ErrorKind::Incomplete => {
+                Err(keelson_mvcc::GetError::WouldBlock)
+            }
+            Err(e) => Err(error(e).into()),
+        }
+    }
+
+    fn cursor(&self, table: Table, end: Option<&[u8]>) -> StateCursor<'_> {
+        let mut options = ReadOptions::default();
+        if let Some(end) = end {
+            options.set_iterate_upper_bound(end);
+        }
+        options.set_async_io(false);
+        StateCursor { iterator: self.db.raw_iterator_cf_opt(self.table(table), options) }
+    }
+
+    fn drop_files(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StorageError> {
+        self.db.delete_file_in_range_cf(self.table(table), from, to).map_err(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_tables_survive_a_flush_together_and_reads_tell_what_is_durable() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = StateBackend::open(dir.path(), &StateOptions::default()).unwrap();
+        let mut batch = store.batch();
+        for table in Table::ALL {
+            batch.put(table, b"k", b"v");
+        }
+        store.write(batch).unwrap();
+        assert_eq!(store.get_flushed(Table::Meta, b"k").unwrap(), None);
+        store.flush().unwrap();
+        let mut later = store.batch();
+        later.put(Table::Live, b"later", b"v");
+        store.write(later).unwrap();
+        drop(store);
+
+        let store = StateBackend::open(dir.path(), &StateOptions::default()).unwrap();
+        for table in Table::ALL {
+            assert_eq!(store.get(table, b"k", ReadMode::Blocking).unwrap().as_deref(), Some(b"v".as_slice()));
+        }
+        // A clean close flushes too.
+        assert_eq!(store.get_flushed(Table::Live, b"later").unwrap().as_deref(), Some(b"v".as_slice()));
+        let mut cursor = store.cursor(Table::History, Some(b"l"));
+        cursor.seek(b"a").unwrap();
+        assert_eq!(cursor.row(), Some((b"k".as_slice(), b"v".as_slice())));
+        cursor.step().unwrap();
+        assert_eq!(cursor.row(), None);
+    }
+}

@@ -1,0 +1,5 @@
+//! etcd's command line against two servers: what a user types must print the same on both.
+
+pub mod normal;
+pub mod run;
+pub mod table;

@@ -1,0 +1,12 @@
+//! End-to-end tests: real server processes, driven from outside through the public API.
+//!
+//! [`server`] runs one server, etcd or Keelson, and cleans up after it. [`oracle`] plays the same
+//! requests to two of them and reports the first answer that differs. [`etcdctl`] does the same
+//! one level up, through etcd's own command line.
+
+pub mod etcdctl;
+pub mod oracle;
+pub mod ports;
+pub mod program;
+pub mod server;
+pub mod wait;

@@ -1,0 +1,213 @@
+//! One server process on loopback ports with a data folder of its own: started, stopped, killed and
+//! restarted by tests, and never left behind by them.
+
+use std::fs::{self, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use keelson_api::etcdserverpb::RangeRequest;
+use keelson_api::etcdserverpb::kv_client::KvClient;
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use crate::ports::{Ports, Reservation};
+use crate::program::Program;
+use crate::wait;
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+const STOP_LIMIT: Duration = Duration::from_secs(20);
+const TAIL_LINES: usize = 40;
+const TAIL_COLUMNS: usize = 300;
+
+/// A running (or stopped, or killed) server and everything it owns.
+#[derive(Debug)]
+pub struct Server {
+    program: Program,
+    extra_flags: Vec<String>,
+    ports: Ports,
+    dir: TempDir,
+    child: Option<Child>,
+}
+
+impl Server {
+    /// Starts a single-member server with an empty data folder and waits until it answers.
+    ///
+    /// A port can be lost to another process between its reservation and the server's bind; that
+    /// shows as a server that ends at once, and is tried again on other ports.
+    pub async fn start(program: Program, extra_flags: &[&str]) -> Result<Self> {
+        const ATTEMPTS: usize = 3;
+        let mut attempt = 1;
+        loop {
+            let reservation = Reservation::new()?;
+            let mut server = Self {
+                program,
+                extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
+                ports: reservation.ports()?,
+                dir: TempDir::with_prefix("keelson-e2e-")?,
+                child: None,
+            };
+            drop(reservation);
+            match server.launch().await {
+                Ok(()) => return Ok(server),
+                Err(_) if attempt < ATTEMPTS && server.log().contains("address already in use") => {
+                    attempt += 1;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    pub fn program(&self) -> Program {
+        self.program
+    }
+
+    pub fn client_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.client)
+    }
+
+    pub fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.ports.peer)
+    }
+
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.path().join("data")
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// Everything the server wrote to stdout and stderr, over all its restarts.
+    pub fn log(&self) -> String {
+        fs::read(self.log_path())
+            .map(|log| String::from_utf8_lossy(&log).into_owned())
+            .unwrap_or_default()
+    }
+
+    /// The end of the log, titled, for the report of a failed test.
+    pub fn log_tail(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let mut tail = format!("--- end of the log of {} ---\n", self.program.name());
+        for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+            tail.extend(line.chars().take(TAIL_COLUMNS));
+            tail.push('\n');
+        }
+        tail
+    }
+
+    /// Ends the process the way an operator does, and waits until it is gone.
+    pub async fn stop(&mut self) -> Result<()> {
+        let Some(child) = &mut self.child else {
+            return Ok(());
+        };
+        let pid = Pid::from_child(child);
+        kill_process(pid, Signal::TERM).context("SIGTERM")?;
+        let name = self.program.name();
+        wait::until(
+            &format!("{name} ends after SIGTERM"),
+            STOP_LIMIT,
+            async || Ok(child.try_wait()?.is_some()),
+        )
+        .await?;
+        self.child = None;
+        Ok(())
+    }
+
+    /// Ends the process as a crash does.
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            // Both fail only for a process that has ended already.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Starts the process again on the same ports and data; it must have been stopped or killed.
+    pub async fn restart(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("{} still runs", self.program.name());
+        }
+        self.launch().await
+    }
+
+    /// Replaces the process and all its data with a fresh one on the same ports.
+    pub async fn start_over(&mut self) -> Result<()> {
+        self.kill();
+        fs::remove_dir_all(self.data_dir()).context("removing the data folder")?;
+        self.launch().await
+    }
+
+    async fn launch(&mut self) -> Result<()> {
+        // Appended, so that the log of a crashed process is still there after its restart.
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
+        let client_url = self.client_url();
+        let peer_url = self.peer_url();
+        let child = Command::new(self.program.path()?)
+            .args(["--name", "default"])
+            .args([Path::new("--data-dir"), &self.data_dir()])
+            .args([
+                "--listen-client-urls",
+                &client_url,
+                "--advertise-client-urls",
+                &client_url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
+            .args(["--initial-cluster", &format!("default={peer_url}")])
+            .args(&self.extra_flags)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("starting {}", self.program.name()))?;
+        self.child = Some(child);
+        self.ready()
+            .await
+            .map_err(|error| error.context(self.log_tail()))
+    }
+
+    /// Ready means that a linearizable read is answered: there is a leader and it applies.
+    async fn ready(&mut self) -> Result<()> {
+        let (name, url) = (self.program.name(), self.client_url());
+        wait::until(
+            &format!("{name} answers on {url}"),
+            START_LIMIT,
+            async || {
+                if let Some(child) = &mut self.child
+                    && let Some(status) = child.try_wait()?
+                {
+                    bail!("{name} ended during its start: {status}");
+                }
+                let Ok(mut kv) = KvClient::connect(url.clone()).await else {
+                    return Ok(false);
+                };
+                let mut request = tonic::Request::new(RangeRequest {
+                    key: "ready".into(),
+                    ..Default::default()
+                });
+                request.set_timeout(Duration::from_secs(1));
+                Ok(kv.range(request).await.is_ok())
+            },
+        )
+        .await
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            eprintln!("{}", self.log_tail());
+        }
+    }
+}
