@@ -21,16 +21,10 @@ pub struct Reservation {
 impl Reservation {
     pub fn new() -> Result<Self> {
         let bind = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("no free loopback port");
-        Ok(Self {
-            client: bind()?,
-            peer: bind()?,
-        })
+        Ok(Self { client: bind()?, peer: bind()? })
     }
 
     pub fn ports(&self) -> Result<Ports> {
-        Ok(Ports {
-            client: self.client.local_addr()?.port(),
-            peer: self.peer.local_addr()?.port(),
-        })
+        Ok(Ports { client: self.client.local_addr()?.port(), peer: self.peer.local_addr()?.port() })
     }
 }

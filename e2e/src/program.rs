@@ -42,10 +42,7 @@ impl Program {
 pub fn peer(name: &str) -> Result<PathBuf> {
     let path = cache_dir()?.join("peers/bin").join(name);
     if !path.is_file() {
-        bail!(
-            "{} is missing: run e2e/peers/build.sh {name}",
-            path.display()
-        );
+        bail!("{} is missing: run e2e/peers/build.sh {name}", path.display());
     }
     Ok(path)
 }
@@ -56,10 +53,7 @@ fn cache_dir() -> Result<PathBuf> {
     }
     let base = match env::var_os("XDG_CACHE_HOME") {
         Some(dir) => PathBuf::from(dir),
-        None => {
-            PathBuf::from(env::var_os("HOME").context("neither KEELSON_CACHE nor HOME is set")?)
-                .join(".cache")
-        }
+        None => PathBuf::from(env::var_os("HOME").context("neither KEELSON_CACHE nor HOME is set")?).join(".cache"),
     };
     Ok(base.join("keelson"))
 }
@@ -74,10 +68,7 @@ fn keelson() -> Result<PathBuf> {
         }
     };
     if !path.is_file() {
-        bail!(
-            "{} is missing: build the server with the same profile, or set KEELSON_BIN",
-            path.display()
-        );
+        bail!("{} is missing: build the server with the same profile, or set KEELSON_BIN", path.display());
     }
     Ok(path)
 }
@@ -97,11 +88,7 @@ mod tests {
 
     #[test]
     fn the_profile_dir_is_the_same_for_tests_and_binaries() {
-        for exe in [
-            "/t/release/deps/oracle-1f",
-            "/t/release/keelson-oracle",
-            "/t/release/examples/x",
-        ] {
+        for exe in ["/t/release/deps/oracle-1f", "/t/release/keelson-oracle", "/t/release/examples/x"] {
             assert_eq!(profile_dir(Path::new(exe)), Path::new("/t/release"));
         }
     }

@@ -81,9 +81,7 @@ impl Server {
 
     /// Everything the server wrote to stdout and stderr, over all its restarts.
     pub fn log(&self) -> String {
-        fs::read(self.log_path())
-            .map(|log| String::from_utf8_lossy(&log).into_owned())
-            .unwrap_or_default()
+        fs::read(self.log_path()).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
     /// The end of the log, titled, for the report of a failed test.
@@ -106,12 +104,7 @@ impl Server {
         let pid = Pid::from_child(child);
         kill_process(pid, Signal::TERM).context("SIGTERM")?;
         let name = self.program.name();
-        wait::until(
-            &format!("{name} ends after SIGTERM"),
-            STOP_LIMIT,
-            async || Ok(child.try_wait()?.is_some()),
-        )
-        .await?;
+        wait::until(&format!("{name} ends after SIGTERM"), STOP_LIMIT, async || Ok(child.try_wait()?.is_some())).await?;
         self.child = None;
         Ok(())
     }
@@ -142,27 +135,14 @@ impl Server {
 
     async fn launch(&mut self) -> Result<()> {
         // Appended, so that the log of a crashed process is still there after its restart.
-        let log = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
+        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let client_url = self.client_url();
         let peer_url = self.peer_url();
         let child = Command::new(self.program.path()?)
             .args(["--name", "default"])
             .args([Path::new("--data-dir"), &self.data_dir()])
-            .args([
-                "--listen-client-urls",
-                &client_url,
-                "--advertise-client-urls",
-                &client_url,
-            ])
-            .args([
-                "--listen-peer-urls",
-                &peer_url,
-                "--initial-advertise-peer-urls",
-                &peer_url,
-            ])
+            .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
+            .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &format!("default={peer_url}")])
             .args(&self.extra_flags)
             .stdin(Stdio::null())
@@ -171,34 +151,25 @@ impl Server {
             .spawn()
             .with_context(|| format!("starting {}", self.program.name()))?;
         self.child = Some(child);
-        self.ready()
-            .await
-            .map_err(|error| error.context(self.log_tail()))
+        self.ready().await.map_err(|error| error.context(self.log_tail()))
     }
 
     /// Ready means that a linearizable read is answered: there is a leader and it applies.
     async fn ready(&mut self) -> Result<()> {
         let (name, url) = (self.program.name(), self.client_url());
-        wait::until(
-            &format!("{name} answers on {url}"),
-            START_LIMIT,
-            async || {
-                if let Some(child) = &mut self.child
-                    && let Some(status) = child.try_wait()?
-                {
-                    bail!("{name} ended during its start: {status}");
-                }
-                let Ok(mut kv) = KvClient::connect(url.clone()).await else {
-                    return Ok(false);
-                };
-                let mut request = tonic::Request::new(RangeRequest {
-                    key: "ready".into(),
-                    ..Default::default()
-                });
-                request.set_timeout(Duration::from_secs(1));
-                Ok(kv.range(request).await.is_ok())
-            },
-        )
+        wait::until(&format!("{name} answers on {url}"), START_LIMIT, async || {
+            if let Some(child) = &mut self.child
+                && let Some(status) = child.try_wait()?
+            {
+                bail!("{name} ended during its start: {status}");
+            }
+            let Ok(mut kv) = KvClient::connect(url.clone()).await else {
+                return Ok(false);
+            };
+            let mut request = tonic::Request::new(RangeRequest { key: "ready".into(), ..Default::default() });
+            request.set_timeout(Duration::from_secs(1));
+            Ok(kv.range(request).await.is_ok())
+        })
         .await
     }
 }

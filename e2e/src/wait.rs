@@ -8,11 +8,7 @@ use anyhow::{Result, bail};
 const POLL: Duration = Duration::from_millis(10);
 
 /// Polls `condition` until it holds; the error names `what` was waited for.
-pub async fn until(
-    what: &str,
-    limit: Duration,
-    mut condition: impl AsyncFnMut() -> Result<bool>,
-) -> Result<()> {
+pub async fn until(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
     let deadline = Instant::now() + limit;
     while !condition().await? {
         if Instant::now() >= deadline {

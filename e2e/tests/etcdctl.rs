@@ -13,29 +13,18 @@ use keelson_e2e::server::Server;
 async fn every_command_prints_what_it_prints_on_etcd() -> Result<()> {
     let right = Program::under_test()?;
     let flags = ["--log-level", "warn"];
-    let (etcd, other) = futures::join!(
-        Server::start(Program::Etcd, &flags),
-        Server::start(right, &flags)
-    );
+    let (etcd, other) = futures::join!(Server::start(Program::Etcd, &flags), Server::start(right, &flags));
     let (etcd, other) = (etcd?, other?);
     let (mut etcd_names, mut other_names) = (Names::of(&etcd).await?, Names::of(&other).await?);
     let mut differences = 0;
     for case in CASES {
-        let (expected, printed) = futures::join!(
-            run(case, &etcd, &mut etcd_names),
-            run(case, &other, &mut other_names)
-        );
+        let (expected, printed) = futures::join!(run(case, &etcd, &mut etcd_names), run(case, &other, &mut other_names));
         let (expected, printed) = (expected?, printed?);
         if expected != printed {
             differences += 1;
             println!("--- {case:?}\nexpected {expected:#?}\nprinted  {printed:#?}");
         }
     }
-    assert_eq!(
-        differences,
-        0,
-        "commands that print something else than on etcd, of {}",
-        CASES.len()
-    );
+    assert_eq!(differences, 0, "commands that print something else than on etcd, of {}", CASES.len());
     Ok(())
 }

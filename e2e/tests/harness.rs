@@ -8,21 +8,14 @@ use keelson_e2e::server::Server;
 
 async fn put(server: &Server) -> Result<()> {
     let mut kv = KvClient::connect(server.client_url()).await?;
-    let put = PutRequest {
-        key: "kept".into(),
-        value: "value".into(),
-        ..Default::default()
-    };
+    let put = PutRequest { key: "kept".into(), value: "value".into(), ..Default::default() };
     kv.put(put).await?;
     Ok(())
 }
 
 async fn count(server: &Server) -> Result<i64> {
     let mut kv = KvClient::connect(server.client_url()).await?;
-    let range = RangeRequest {
-        key: "kept".into(),
-        ..Default::default()
-    };
+    let range = RangeRequest { key: "kept".into(), ..Default::default() };
     Ok(kv.range(range).await?.into_inner().count)
 }
 
@@ -35,10 +28,7 @@ async fn data_and_address_survive_a_stop_and_a_crash_but_not_starting_over() -> 
     server.stop().await?;
     assert!(count(&server).await.is_err());
     server.restart().await?;
-    assert_eq!(
-        (count(&server).await?, server.client_url()),
-        (1, url.clone())
-    );
+    assert_eq!((count(&server).await?, server.client_url()), (1, url.clone()));
 
     server.kill();
     assert!(count(&server).await.is_err());
@@ -52,9 +42,7 @@ async fn data_and_address_survive_a_stop_and_a_crash_but_not_starting_over() -> 
 
 #[tokio::test]
 async fn a_server_that_does_not_start_shows_its_log() {
-    let error = Server::start(Program::Etcd, &["--no-such-flag"])
-        .await
-        .unwrap_err();
+    let error = Server::start(Program::Etcd, &["--no-such-flag"]).await.unwrap_err();
     assert!(format!("{error:#}").contains("no-such-flag"), "{error:#}");
 }
 

@@ -31,20 +31,9 @@ fn sequences() -> Result<Vec<Sequence>> {
         Err(_) => rand::random(),
     };
     println!("the fresh sequence has KEELSON_ORACLE_SEED={fresh}");
-    let narrow = |seed| Sequence {
-        seed,
-        requests: NARROW_REQUESTS,
-        profile: Profile::Narrow,
-    };
-    let wide = |seed| Sequence {
-        seed,
-        requests: WIDE_REQUESTS,
-        profile: Profile::Wide,
-    };
-    Ok(std::iter::once(narrow(fresh))
-        .chain(WIDE_SEEDS.map(wide))
-        .chain(NARROW_SEEDS.map(narrow))
-        .collect())
+    let narrow = |seed| Sequence { seed, requests: NARROW_REQUESTS, profile: Profile::Narrow };
+    let wide = |seed| Sequence { seed, requests: WIDE_REQUESTS, profile: Profile::Wide };
+    Ok(std::iter::once(narrow(fresh)).chain(WIDE_SEEDS.map(wide)).chain(NARROW_SEEDS.map(narrow)).collect())
 }
 
 /// Takes sequences off the list until it is empty or one fails.
@@ -64,9 +53,7 @@ async fn lane(todo: &Mutex<Vec<Sequence>>, mix: &Mutex<Mix>) -> Result<Option<Re
         mix.lock().unwrap().add(&played);
         if let Some(failure) = failure {
             todo.lock().unwrap().clear();
-            return report(&mut pair, format!("{sequence:?}"), failure, SHRINK_LIMIT)
-                .await
-                .map(Some);
+            return report(&mut pair, format!("{sequence:?}"), failure, SHRINK_LIMIT).await.map(Some);
         }
     }
 }
@@ -79,26 +66,14 @@ async fn every_answer_is_the_one_that_etcd_gives() -> Result<()> {
     let started = Instant::now();
     let (todo, mix) = (Mutex::new(sequences()?), Mutex::new(Mix::default()));
     let lanes = (0..LANES).map(|_| lane(&todo, &mix));
-    let reports: Vec<Report> = futures::future::try_join_all(lanes)
-        .await?
-        .into_iter()
-        .flatten()
-        .collect();
+    let reports: Vec<Report> = futures::future::try_join_all(lanes).await?.into_iter().flatten().collect();
     let mix = mix.into_inner()?;
     println!("{mix} in {:.0?}", started.elapsed());
     for report in &reports {
         println!("{report}");
     }
-    assert!(
-        reports.is_empty(),
-        "{} sequences differ, see above",
-        reports.len()
-    );
-    assert!(
-        mix.total() >= LEAST_REQUESTS,
-        "only {} requests",
-        mix.total()
-    );
+    assert!(reports.is_empty(), "{} sequences differ, see above", reports.len());
+    assert!(mix.total() >= LEAST_REQUESTS, "only {} requests", mix.total());
     Ok(())
 }
 
@@ -106,11 +81,7 @@ async fn replay(file: &str) -> Result<()> {
     let steps = script::parse(&std::fs::read_to_string(file)?)?;
     let pair = Pair::start(Program::Etcd, Program::under_test()?).await?;
     if let Some(failure) = pair.connect().await?.replay(&steps).await {
-        bail!(
-            "{file}: step {} differs\n{}",
-            failure.steps.len(),
-            failure.difference
-        );
+        bail!("{file}: step {} differs\n{}", failure.steps.len(), failure.difference);
     }
     Ok(())
 }

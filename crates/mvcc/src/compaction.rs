@@ -3,6 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
+use keelson_api::Revision;
+
 use crate::backend::{Backend, Cursor, StorageError, Table, WriteBatch};
 use crate::key::{history_key, revision_key, split_revision_key};
 use crate::row;
@@ -51,13 +53,15 @@ impl<B: Backend> Store<B> {
             }
             looked_at += 1;
             let change = row::decode_change(value)?;
-            if main > from && change.previous > 0 {
-                batch.delete(Table::History, &history_key(&change.key, change.previous));
+            if main > from
+                && let Some(previous) = change.previous
+            {
+                batch.delete(Table::History, &history_key(&change.key, previous));
                 freed += version_cost(change.key.len(), u64::from(change.previous_size));
                 removed += 1;
             }
             if !change.is_put && main < target {
-                batch.delete(Table::History, &history_key(&change.key, main));
+                batch.delete(Table::History, &history_key(&change.key, Revision::new(main, sub)));
                 freed += version_cost(change.key.len(), 0);
                 removed += 1;
             }
@@ -95,6 +99,27 @@ mod tests {
         let got = store.range(&all(revision), ReadMode::Blocking).unwrap();
         assert_eq!(got.count, got.kvs.len());
         got.kvs.into_iter().map(|kv| (kv.key, kv.mod_revision)).collect()
+    }
+
+    #[test]
+    fn a_key_deleted_and_set_again_in_one_revision_keeps_both_changes_through_compaction() {
+        let store = Store::open(MemoryBackend::default()).unwrap();
+        let mut w = Writer::new(&store);
+        let key = Bytes::from_static(b"k");
+        w.put(key.clone(), Bytes::from_static(b"old"), 0);
+        w.finish();
+        w.delete(key.clone());
+        w.put(key.clone(), Bytes::from_static(b"new"), 0);
+        w.finish();
+        w.put(Bytes::from_static(b"other"), Bytes::new(), 0);
+        w.finish();
+        w.commit().unwrap();
+        assert_eq!(keys(&store, 3), [(key.clone(), 3)]);
+        w.compact(4).unwrap();
+        w.commit().unwrap();
+        while !store.remove_step(1).unwrap().done {}
+        let left = store.range(&all(0), ReadMode::Blocking).unwrap().kvs;
+        assert_eq!((left[0].key.clone(), left[0].value.clone(), left[0].version), (key, Bytes::from_static(b"new"), 1));
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 use std::sync::atomic::Ordering;
 
+use keelson_api::Revision;
+
 use crate::backend::{Backend, Cursor, StorageError, Table};
 use crate::key::split_history_key;
 use crate::read::ReadError;
@@ -49,7 +51,7 @@ impl<B: Backend> Store<B> {
         let mut key: Vec<u8> = Vec::new();
         let mut kept_oldest = false;
         while let Some((raw, value)) = cursor.row() {
-            let (escaped, main) =
+            let (escaped, Revision { main, .. }) =
                 split_history_key(raw).ok_or_else(|| StorageError("a key of table history cannot be decoded".into()))?;
             if escaped != key.as_slice() {
                 key.clear();

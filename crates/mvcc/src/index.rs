@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 
+use keelson_api::Revision;
+
 use crate::key::KeyRange;
 use crate::tree::CountedTree;
 
@@ -55,6 +57,14 @@ pub(crate) enum Lookup {
     Certain(Vec<(Box<[u8]>, KeyMeta)>),
     /// Changes after the revision are in the way: ask the history.
     AskHistory,
+}
+
+impl KeyMeta {
+    /// Where this version was written.
+    #[must_use]
+    pub const fn revision(&self) -> Revision {
+        Revision::new(self.main, self.sub)
+    }
 }
 
 impl Index {

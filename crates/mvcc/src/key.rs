@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use keelson_api::Revision;
+
 /// A set of keys: one key, or `start..end` where a missing end means "to the last key".
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum KeyRange {
@@ -100,15 +102,12 @@ pub(crate) fn escape_into(out: &mut Vec<u8>, key: &[u8]) {
 }
 
 /// `escape(key)` + inverted revision: the newest version of a key comes first.
-pub(crate) fn history_key(key: &[u8], main: i64) -> Vec<u8> {
-    let mut out = Vec::with_capacity(key.len() + 12);
+pub(crate) fn history_key(key: &[u8], at: Revision) -> Vec<u8> {
+    let mut out = Vec::with_capacity(key.len() + 14);
     escape_into(&mut out, key);
-    out.extend_from_slice(&inverted(main));
+    out.extend_from_slice(&(!at.main.cast_unsigned()).to_be_bytes());
+    out.extend_from_slice(&(!at.sub).to_be_bytes());
     out
-}
-
-fn inverted(main: i64) -> [u8; 8] {
-    (!main.cast_unsigned()).to_be_bytes()
 }
 
 /// First history row of `key` and everything after it.
@@ -133,12 +132,12 @@ pub(crate) fn history_bounds(range: &KeyRange) -> (Vec<u8>, Option<Vec<u8>>) {
     }
 }
 
-/// Splits a history key into the escaped user key (with terminator) and the main revision.
-pub(crate) fn split_history_key(raw: &[u8]) -> Option<(&[u8], i64)> {
-    let (escaped, rev) = raw.split_at_checked(raw.len().checked_sub(8)?)?;
+/// Splits a history key into the escaped user key (with terminator) and the revision.
+pub(crate) fn split_history_key(raw: &[u8]) -> Option<(&[u8], Revision)> {
+    let (escaped, rev) = raw.split_at_checked(raw.len().checked_sub(12)?)?;
     escaped.ends_with(&[0, 1]).then_some(())?;
-    let main = (!u64::from_be_bytes(rev.try_into().ok()?)).cast_signed();
-    Some((escaped, main))
+    let (main, sub) = split_revision_key(rev)?;
+    Some((escaped, Revision::new(!main, !sub)))
 }
 
 /// The user key behind an escaped one.
@@ -181,7 +180,7 @@ mod tests {
         let keys: &[&[u8]] = &[b"", b"\0", b"\0\0", b"\0\x01", b"a", b"a\0", b"a\0b", b"ab", b"b", b"\xff", b"\xff\xff"];
         let mut rows = Vec::new();
         for k in keys {
-            for rev in [9, 5, 1] {
+            for rev in [Revision::new(9, 1), Revision::new(9, 0), Revision::new(5, 2), Revision::new(1, 0)] {
                 rows.push((k.to_vec(), rev, history_key(k, rev)));
             }
         }

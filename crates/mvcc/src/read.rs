@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use keelson_api::Revision;
 use keelson_api::mvccpb::KeyValue;
 
 use crate::backend::{Backend, Cursor, GetError, ReadMode, StorageError, Table};
@@ -82,9 +83,9 @@ impl<B: Backend> Store<B> {
         View { shared: &self.shared, pending: None, mode }.range(query, current)
     }
 
-    /// The version of `key` that revision `main` wrote, if it is still there.
-    pub fn version(&self, key: &Bytes, main: i64, mode: ReadMode) -> Result<Option<KeyValue>, ReadError> {
-        View { shared: &self.shared, pending: None, mode }.version(key, main)
+    /// The version of `key` that was written at `at`, if it is still there.
+    pub fn version(&self, key: &Bytes, at: Revision, mode: ReadMode) -> Result<Option<KeyValue>, ReadError> {
+        View { shared: &self.shared, pending: None, mode }.version(key, at)
     }
 }
 
@@ -146,10 +147,10 @@ impl<B: Backend> View<'_, B> {
         Ok(self.shared.backend.get(Table::History, history_key, self.mode)?)
     }
 
-    pub(crate) fn version(&self, key: &Bytes, main: i64) -> Result<Option<KeyValue>, ReadError> {
-        let Some(row) = self.row(&history_key(key, main))? else { return Ok(None) };
-        let version = row::decode_version(&row, main)?;
-        Ok(version.map(|(meta, at)| row::key_value(key.clone(), &meta, row.slice(at..))))
+    pub(crate) fn version(&self, key: &Bytes, at: Revision) -> Result<Option<KeyValue>, ReadError> {
+        let Some(row) = self.row(&history_key(key, at))? else { return Ok(None) };
+        let version = row::decode_version(&row, at)?;
+        Ok(version.map(|(meta, value_at)| row::key_value(key.clone(), &meta, row.slice(value_at..))))
     }
 
     /// Fetches exact versions; `None` if one of them was removed meanwhile.
@@ -160,7 +161,7 @@ impl<B: Backend> View<'_, B> {
             if keys_only {
                 kvs.push(row::key_value(key, &crate::KeyMeta { lease: 0, ..*meta }, Bytes::new()));
             } else {
-                match self.version(&key, meta.main)? {
+                match self.version(&key, meta.revision())? {
                     Some(kv) => kvs.push(kv),
                     None => return Ok(None),
                 }
@@ -180,8 +181,8 @@ impl<B: Backend> View<'_, B> {
             Some(pending) if !pending.is_empty() => self.scan_over_pending(pending, range, revision, limit, keys_only),
             _ => {
                 let mut kvs = Vec::new();
-                scan_history(&self.shared.backend, range, revision, |escaped, main, row| {
-                    if let Some(kv) = version_of(escaped, main, &Bytes::copy_from_slice(row), keys_only)? {
+                scan_history(&self.shared.backend, range, revision, |escaped, at, row| {
+                    if let Some(kv) = version_of(escaped, at, &Bytes::copy_from_slice(row), keys_only)? {
                         kvs.push(kv);
                     }
                     Ok(kvs.len() < limit)
@@ -199,36 +200,36 @@ impl<B: Backend> View<'_, B> {
         limit: usize,
         keys_only: bool,
     ) -> Result<Vec<KeyValue>, ReadError> {
-        let mut newest: BTreeMap<Vec<u8>, (i64, Bytes)> = BTreeMap::new();
-        scan_history(&self.shared.backend, range, revision, |escaped, main, row| {
-            newest.insert(escaped.to_vec(), (main, Bytes::copy_from_slice(row)));
+        let mut newest: BTreeMap<Vec<u8>, (Revision, Bytes)> = BTreeMap::new();
+        scan_history(&self.shared.backend, range, revision, |escaped, at, row| {
+            newest.insert(escaped.to_vec(), (at, Bytes::copy_from_slice(row)));
             Ok(true)
         })?;
         let (from, to) = history_bounds(range);
         for (key, row) in pending.range(from..).take_while(|(k, _)| to.as_ref().is_none_or(|to| *k < to)) {
-            let (escaped, main) = split_history_key(key).ok_or_else(damaged_key)?;
-            if main <= revision && newest.get(escaped).is_none_or(|(m, _)| *m < main) {
-                newest.insert(escaped.to_vec(), (main, row.clone()));
+            let (escaped, at) = split_history_key(key).ok_or_else(damaged_key)?;
+            if at.main <= revision && newest.get(escaped).is_none_or(|(newer, _)| *newer < at) {
+                newest.insert(escaped.to_vec(), (at, row.clone()));
             }
         }
         let mut kvs = Vec::new();
-        for (escaped, (main, row)) in &newest {
+        for (escaped, (at, row)) in &newest {
             if kvs.len() == limit {
                 break;
             }
-            kvs.extend(version_of(escaped, *main, row, keys_only)?);
+            kvs.extend(version_of(escaped, *at, row, keys_only)?);
         }
         Ok(kvs)
     }
 }
 
-fn version_of(escaped: &[u8], main: i64, row: &Bytes, keys_only: bool) -> Result<Option<KeyValue>, StorageError> {
-    Ok(row::decode_version(row, main)?.map(|(mut meta, at)| {
+fn version_of(escaped: &[u8], at: Revision, row: &Bytes, keys_only: bool) -> Result<Option<KeyValue>, StorageError> {
+    Ok(row::decode_version(row, at)?.map(|(mut meta, value_at)| {
         let value = if keys_only {
             meta.lease = 0;
             Bytes::new()
         } else {
-            row.slice(at..)
+            row.slice(value_at..)
         };
         row::key_value(unescape(escaped).into(), &meta, value)
     }))
@@ -244,7 +245,7 @@ pub(crate) fn scan_history<B: Backend>(
     backend: &B,
     range: &KeyRange,
     revision: i64,
-    mut visit: impl FnMut(&[u8], i64, &[u8]) -> Result<bool, StorageError>,
+    mut visit: impl FnMut(&[u8], Revision, &[u8]) -> Result<bool, StorageError>,
 ) -> Result<(), StorageError> {
     let (from, to) = history_bounds(range);
     let mut cursor = backend.cursor(Table::History, to.as_deref());
@@ -253,15 +254,15 @@ pub(crate) fn scan_history<B: Backend>(
     let mut done_with_key = false;
     let mut steps = 0;
     while let Some((raw, row)) = cursor.row() {
-        let (escaped, main) = split_history_key(raw).ok_or_else(damaged_key)?;
+        let (escaped, at) = split_history_key(raw).ok_or_else(damaged_key)?;
         if escaped != key.as_slice() {
             key.clear();
             key.extend_from_slice(escaped);
             done_with_key = false;
             steps = 0;
         }
-        if !done_with_key && main <= revision {
-            if !visit(escaped, main, row)? {
+        if !done_with_key && at.main <= revision {
+            if !visit(escaped, at, row)? {
                 return Ok(());
             }
             done_with_key = true;
@@ -273,7 +274,7 @@ pub(crate) fn scan_history<B: Backend>(
         } else if done_with_key {
             cursor.seek(&history_after(&unescape(&key)))?;
         } else {
-            cursor.seek(&history_key(&unescape(&key), revision))?;
+            cursor.seek(&history_key(&unescape(&key), Revision::new(revision, u32::MAX)))?;
         }
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Row values, byte by byte (also in `docs/formats/state.md`). Integers are LEB128 varints.
 
 use bytes::{Buf, BufMut, Bytes};
+use keelson_api::Revision;
 use keelson_api::mvccpb::KeyValue;
 
 use crate::backend::StorageError;
@@ -16,8 +17,8 @@ pub struct Change {
     pub is_put: bool,
     /// The key.
     pub key: Bytes,
-    /// Main revision of the version this one replaced, 0 if there was none.
-    pub previous: i64,
+    /// Where the version that this one replaced was written, if there was one.
+    pub previous: Option<Revision>,
     /// Length in bytes of the value that was replaced.
     pub previous_size: u32,
 }
@@ -84,12 +85,12 @@ pub(crate) fn is_tombstone(row: &[u8]) -> bool {
 }
 
 /// Splits a put's history row into metadata and value; `None` for a tombstone.
-pub(crate) fn decode_version(row: &[u8], main: i64) -> Result<Option<(KeyMeta, usize)>, StorageError> {
+pub(crate) fn decode_version(row: &[u8], at: Revision) -> Result<Option<(KeyMeta, usize)>, StorageError> {
     let mut buf = row;
     match buf.try_get_u8() {
         Ok(TOMBSTONE) => Ok(None),
         Ok(PUT) => {
-            let mut meta = get_meta(&mut buf, main).ok_or_else(|| damaged("history"))?;
+            let mut meta = get_meta(&mut buf, at.main).ok_or_else(|| damaged("history"))?;
             meta.size = u32::try_from(buf.len()).map_err(|_| damaged("history"))?;
             Ok(Some((meta, row.len() - buf.len())))
         }
@@ -134,6 +135,7 @@ pub(crate) fn encode_change(is_put: bool, key: &[u8], previous: Option<&KeyMeta>
     let mut out = Vec::with_capacity(key.len() + 10);
     out.put_u8(u8::from(is_put));
     put_varint(&mut out, previous.map_or(0, |p| p.main.cast_unsigned()));
+    put_varint(&mut out, previous.map_or(0, |p| u64::from(p.sub)));
     put_varint(&mut out, previous.map_or(0, |p| u64::from(p.size)));
     out.extend_from_slice(key);
     out
@@ -144,7 +146,9 @@ pub(crate) fn decode_change(row: &[u8]) -> Result<Change, StorageError> {
     let mut buf = row;
     let mut decode = || {
         let is_put = buf.try_get_u8().ok()? == 1;
-        let previous = get_varint(&mut buf)?.cast_signed();
+        let main = get_varint(&mut buf)?.cast_signed();
+        let sub = u32::try_from(get_varint(&mut buf)?).ok()?;
+        let previous = (main > 0).then_some(Revision::new(main, sub));
         let previous_size = u32::try_from(get_varint(&mut buf)?).ok()?;
         Some(Change { is_put, key: Bytes::copy_from_slice(buf), previous, previous_size })
     };
@@ -160,13 +164,13 @@ mod tests {
         let meta = KeyMeta { main: i64::MAX, sub: 7, size: 1, create: 300, version: 1 << 40, lease: -1 };
         assert_eq!(decode_live(&encode_live(&meta)).unwrap(), meta);
         let row = encode_put(&meta, b"v");
-        let (got, at) = decode_version(&row, meta.main).unwrap().unwrap();
+        let (got, at) = decode_version(&row, meta.revision()).unwrap().unwrap();
         assert_eq!((got, &row[at..]), (meta, b"v".as_slice()));
         let change = decode_change(&encode_change(true, b"k\0", Some(&meta))).unwrap();
-        let want = Change { is_put: true, key: Bytes::from_static(b"k\0"), previous: i64::MAX, previous_size: 1 };
+        let want = Change { is_put: true, key: Bytes::from_static(b"k\0"), previous: Some(meta.revision()), previous_size: 1 };
         assert_eq!(change, want);
-        assert!(decode_version(&row[..3], 1).is_err());
-        assert!(decode_version(&[9], 1).is_err());
+        assert!(decode_version(&row[..3], Revision::new(1, 0)).is_err());
+        assert!(decode_version(&[9], Revision::new(1, 0)).is_err());
         assert!(decode_live(&[0xff; 3]).is_err());
         assert!(decode_change(&[]).is_err());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use keelson_api::Revision;
 use keelson_api::mvccpb::KeyValue;
 
 use crate::backend::{Backend, ReadMode, StorageError, Table, WriteBatch};
@@ -30,8 +31,8 @@ pub struct Event {
     pub kind: EventKind,
     /// The key after the change.
     pub kv: KeyValue,
-    /// Main revision of the version that was replaced, 0 if there was none.
-    pub previous: i64,
+    /// Where the version that was replaced had been written, if there was one.
+    pub previous: Option<Revision>,
     /// Lease that the replaced version was attached to.
     pub previous_lease: i64,
 }
@@ -111,16 +112,17 @@ impl<B: Backend> Writer<B> {
 
     /// The newest version of a live key with its value.
     pub fn current(&self, key: &Bytes) -> Result<Option<KeyValue>, ReadError> {
-        self.meta(key).map_or(Ok(None), |meta| self.view().version(key, meta.main))
+        self.meta(key).map_or(Ok(None), |meta| self.view().version(key, meta.revision()))
     }
 
-    fn next(&self) -> (i64, u32) {
-        (self.revision + 1, u32::try_from(self.events.len()).expect("a transaction has a bounded number of changes"))
+    fn next(&self) -> Revision {
+        let sub = u32::try_from(self.events.len()).expect("a transaction has a bounded number of changes");
+        Revision::new(self.revision + 1, sub)
     }
 
     /// Sets a key in the transaction at hand; answers what it replaced.
     pub fn put(&mut self, key: Bytes, value: Bytes, lease: i64) -> Option<KeyMeta> {
-        let (main, sub) = self.next();
+        let at @ Revision { main, sub } = self.next();
         let old = self.meta(&key);
         let meta = KeyMeta {
             main,
@@ -131,7 +133,7 @@ impl<B: Backend> Writer<B> {
             lease,
         };
         let row = row::encode_put(&meta, &value);
-        let raw = history_key(&key, main);
+        let raw = history_key(&key, at);
         self.batch.put(Table::History, &raw, &row);
         self.batch.put(Table::Revisions, &revision_key(main, sub), &row::encode_change(true, &key, old.as_ref()));
         self.batch.put(Table::Live, &key, &row::encode_live(&meta));
@@ -141,7 +143,7 @@ impl<B: Backend> Writer<B> {
         self.events.push(Event {
             kind: EventKind::Put,
             kv: row::key_value(key, &meta, value),
-            previous: old.map_or(0, |m| m.main),
+            previous: old.map(|m| m.revision()),
             previous_lease: old.map_or(0, |m| m.lease),
         });
         old
@@ -150,8 +152,8 @@ impl<B: Backend> Writer<B> {
     /// Removes a key in the transaction at hand; answers what was removed.
     pub fn delete(&mut self, key: Bytes) -> Option<KeyMeta> {
         let old = self.meta(&key)?;
-        let (main, sub) = self.next();
-        let raw = history_key(&key, main);
+        let at @ Revision { main, sub } = self.next();
+        let raw = history_key(&key, at);
         self.batch.put(Table::History, &raw, &row::tombstone());
         self.batch.put(Table::Revisions, &revision_key(main, sub), &row::encode_change(false, &key, Some(&old)));
         self.batch.delete(Table::Live, &key);
@@ -161,7 +163,7 @@ impl<B: Backend> Writer<B> {
         self.events.push(Event {
             kind: EventKind::Delete,
             kv: KeyValue { key, mod_revision: main, ..KeyValue::default() },
-            previous: old.main,
+            previous: Some(old.revision()),
             previous_lease: old.lease,
         });
         Some(old)

@@ -84,7 +84,7 @@ impl Footprint {
         let mut all = Self::default();
         for op in ops {
             if let Some(Request::RequestDeleteRange(r)) = &op.request {
-                all.deletes.push(KeyRange::from_api(&r.key, &r.range_end));
+                all.deletes.push(literal_range(r));
             }
         }
         for op in ops {
@@ -111,6 +111,16 @@ impl Footprint {
             return Err(Error::DuplicateKey);
         }
         Ok(())
+    }
+}
+
+/// The range as etcd's check sees it: there a range end of `\0` is a key like any other, so a delete
+/// of everything from some key on does not clash with a put.
+fn literal_range(r: &DeleteRangeRequest) -> KeyRange {
+    if r.range_end.is_empty() {
+        KeyRange::One(r.key.to_vec())
+    } else {
+        KeyRange::Span(r.key.to_vec(), Some(r.range_end.to_vec()))
     }
 }
 
@@ -175,7 +185,8 @@ mod tests {
         assert_eq!(check(vec![put("a"), nested(vec![put("a")], vec![])]), Err(Error::DuplicateKey));
         assert_eq!(check(vec![nested(vec![put("a")], vec![put("a")])]), Ok(()));
         assert_eq!(check(vec![nested(vec![put("a")], vec![]), nested(vec![put("a")], vec![])]), Err(Error::DuplicateKey));
-        assert_eq!(check(vec![nested(vec![del("a", "\0")], vec![]), put("z")]), Err(Error::DuplicateKey));
+        assert_eq!(check(vec![nested(vec![del("a", "zz")], vec![]), put("z")]), Err(Error::DuplicateKey));
+        assert_eq!(check(vec![del("a", "\0"), put("z")]), Ok(()), "an open end is not seen by the check");
     }
 
     #[test]

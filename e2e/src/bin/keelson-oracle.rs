@@ -54,12 +54,7 @@ async fn main() -> Result<()> {
     }
 }
 
-async fn spawned(
-    options: &Options,
-    left: Program,
-    right: Program,
-    mix: &mut Mix,
-) -> Result<Option<String>> {
+async fn spawned(options: &Options, left: Program, right: Program, mix: &mut Mix) -> Result<Option<String>> {
     let mut pair = Pair::start(left, right).await?;
     let failure = match &options.replay {
         Some(file) => replay(&mut pair.connect().await?, file).await?,
@@ -68,11 +63,7 @@ async fn spawned(
     let Some(failure) = failure else {
         return Ok(None);
     };
-    eprintln!(
-        "shortening {} steps that differ:\n{}",
-        failure.steps.len(),
-        failure.difference
-    );
+    eprintln!("shortening {} steps that differ:\n{}", failure.steps.len(), failure.difference);
     let report = report(&mut pair, origin(options), failure, options.shrink).await?;
     Ok(Some(report.to_string()))
 }
@@ -85,21 +76,10 @@ async fn by_url(options: &Options, mix: &mut Mix) -> Result<Option<String>> {
         Some(file) => replay(&mut sides, file).await?,
         None => {
             let mut generator = Generator::new(options.sequence.seed, options.sequence.profile);
-            sides
-                .explore(&mut generator, options.sequence.requests, |step| {
-                    mix.count(step)
-                })
-                .await
+            sides.explore(&mut generator, options.sequence.requests, |step| mix.count(step)).await
         }
     };
-    Ok(failure.map(|failure| {
-        format!(
-            "# {}\n{}{}",
-            origin(options),
-            script::write(&failure.steps),
-            failure.difference
-        )
-    }))
+    Ok(failure.map(|failure| format!("# {}\n{}{}", origin(options), script::write(&failure.steps), failure.difference)))
 }
 
 async fn replay(sides: &mut Sides, file: &str) -> Result<Option<Failure>> {
@@ -126,11 +106,7 @@ fn options() -> Result<Option<Options>> {
     let mut options = Options {
         left: "etcd".into(),
         right: "keelson".into(),
-        sequence: Sequence {
-            seed: rand::random(),
-            requests: 10_000,
-            profile: Profile::Narrow,
-        },
+        sequence: Sequence { seed: rand::random(), requests: 10_000, profile: Profile::Narrow },
         replay: None,
         shrink: Duration::from_secs(120),
     };

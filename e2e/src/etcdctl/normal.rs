@@ -5,9 +5,7 @@ use std::sync::LazyLock;
 
 use anyhow::Result;
 use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
-use keelson_api::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, RangeResponse, StatusRequest, TxnResponse,
-};
+use keelson_api::etcdserverpb::{DeleteRangeResponse, PutResponse, RangeResponse, StatusRequest, TxnResponse};
 use prost::Message;
 use regex::Regex;
 
@@ -35,10 +33,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r"\b\d+(\.\d+)? [kMG]?B\b", "SIZE"),
         (r"│ \d+ ", "│ NUMBER "),
         // JSON, and the fields format.
-        (
-            r#"("(?i:raft_?term|raft_?index|raft_?applied_?index|dbSize|dbSizeInUse|hash)" ?: ?)\d+"#,
-            "${1}NUMBER",
-        ),
+        (r#"("(?i:raft_?term|raft_?index|raft_?applied_?index|dbSize|dbSizeInUse|hash)" ?: ?)\d+"#, "${1}NUMBER"),
         (r#"("(?i:ttl)" ?: ?)\d+(,"granted-ttl"|\n"GrantedTTL")"#, "${1}REMAINING${2}"),
         (r"remaining\(\d+s\)", "remaining(REMAINING)"),
         (r"(true|false), (true|false), \d+, \d+, \d+,", "${1}, ${2}, TERM, INDEX, APPLIED,"),
@@ -52,27 +47,16 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     .into()
 });
 
-static GRANTED: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new("lease ([0-9a-f]{16}) granted").expect("a valid pattern"));
+static GRANTED: LazyLock<Regex> = LazyLock::new(|| Regex::new("lease ([0-9a-f]{16}) granted").expect("a valid pattern"));
 
 impl Names {
     pub async fn of(server: &Server) -> Result<Self> {
         let mut client = MaintenanceClient::connect(server.client_url()).await?;
-        let header = client
-            .status(StatusRequest {})
-            .await?
-            .into_inner()
-            .header
-            .unwrap_or_default();
+        let header = client.status(StatusRequest {}).await?.into_inner().header.unwrap_or_default();
         let host = |url: String| url.trim_start_matches("http://").to_owned();
-        let mut names = Self {
-            texts: Vec::new(),
-            leases: Vec::new(),
-        };
+        let mut names = Self { texts: Vec::new(), leases: Vec::new() };
         names.texts.push((server.client_url(), "ENDPOINT".into()));
-        names
-            .texts
-            .push((host(server.client_url()), "ENDPOINT".into()));
+        names.texts.push((host(server.client_url()), "ENDPOINT".into()));
         names.texts.push((server.peer_url(), "PEER".into()));
         names.add_id(header.cluster_id, "CLUSTER");
         names.add_id(header.member_id, "MEMBER");
@@ -87,10 +71,7 @@ impl Names {
 
     /// Ids of leases come out of the command that granted them.
     pub fn learn_leases(&mut self, printed: &str) {
-        for id in GRANTED
-            .captures_iter(printed)
-            .filter_map(|found| i64::from_str_radix(&found[1], 16).ok())
-        {
+        for id in GRANTED.captures_iter(printed).filter_map(|found| i64::from_str_radix(&found[1], 16).ok()) {
             self.add_id(id.cast_unsigned(), &format!("LEASE{}", self.leases.len()));
             self.leases.push(id);
         }
@@ -153,18 +134,17 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        let mut names = Names {
-            texts: vec![("http://127.0.0.1:4000".into(), "ENDPOINT".into())],
-            leases: vec![],
-        };
+        let mut names = Names { texts: vec![("http://127.0.0.1:4000".into(), "ENDPOINT".into())], leases: vec![] };
         names.add_id(0x8e9e_05c5_2164_694d, "MEMBER");
         names
     }
 
     #[test]
     fn status_keeps_what_is_not_the_servers_own() {
-        let line = "http://127.0.0.1:4000, 8e9e05c52164694d, 3.7.3, 3.7.0, 29 kB, 25 kB, 15%, 2.1 GB, true, false, 2, 7, 9, , , false";
-        let normal = "ENDPOINT, MEMBER, 3.7.PATCH, 3.7.PATCH, SIZE, SIZE, PERCENT, SIZE, true, false, TERM, INDEX, APPLIED, , , false";
+        let line =
+            "http://127.0.0.1:4000, 8e9e05c52164694d, 3.7.3, 3.7.0, 29 kB, 25 kB, 15%, 2.1 GB, true, false, 2, 7, 9, , , false";
+        let normal =
+            "ENDPOINT, MEMBER, 3.7.PATCH, 3.7.PATCH, SIZE, SIZE, PERCENT, SIZE, true, false, TERM, INDEX, APPLIED, , , false";
         assert_eq!(names().normalise(line), normal);
         assert_ne!(names().normalise(&line.replace("true", "false")), normal);
         assert_ne!(names().normalise(&line.replace("3.7.3", "3.6.3")), normal);
@@ -172,8 +152,7 @@ mod tests {
 
     #[test]
     fn json_keeps_revisions_and_quotas() {
-        let line =
-            r#"{"member_id":10276657743932975437,"revision":12,"raft_term":3,"dbSizeQuota":99}"#;
+        let line = r#"{"member_id":10276657743932975437,"revision":12,"raft_term":3,"dbSizeQuota":99}"#;
         let normal = r#"{"member_id":MEMBER,"revision":12,"raft_term":NUMBER,"dbSizeQuota":99}"#;
         assert_eq!(names().normalise(line), normal);
     }
@@ -183,9 +162,6 @@ mod tests {
         let mut names = names();
         names.learn_leases("lease 390da20634f0f004 granted with TTL(3600s)\n");
         assert_eq!(names.expand("--lease={lease0}"), "--lease=390da20634f0f004");
-        assert_eq!(
-            names.normalise("390da20634f0f004 4111120182400839684"),
-            "LEASE0 LEASE0"
-        );
+        assert_eq!(names.normalise("390da20634f0f004 4111120182400839684"), "LEASE0 LEASE0");
     }
 }

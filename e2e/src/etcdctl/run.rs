@@ -36,13 +36,7 @@ pub async fn run(case: &Case, server: &Server, names: &mut Names) -> Result<Prin
 fn command(args: &str, server: &Server, names: &Names) -> Result<Command> {
     let mut command = Command::new(program::peer("etcdctl")?);
     command
-        .args(args.split_whitespace().map(|word| {
-            if word == "''" {
-                String::new()
-            } else {
-                names.expand(word)
-            }
-        }))
+        .args(args.split_whitespace().map(|word| if word == "''" { String::new() } else { names.expand(word) }))
         .env_clear()
         .env("ETCDCTL_ENDPOINTS", server.client_url())
         .stdin(Stdio::piped())
@@ -58,11 +52,7 @@ async fn finish(args: &str, stdin: &str, server: &Server, names: &mut Names) -> 
     // A command that fails early does not read what it is given.
     let _ = input.write_all(stdin.as_bytes()).await;
     drop(input);
-    let Output {
-        status,
-        stdout,
-        stderr,
-    } = timeout(COMMAND_LIMIT, child.wait_with_output())
+    let Output { status, stdout, stderr } = timeout(COMMAND_LIMIT, child.wait_with_output())
         .await
         .with_context(|| format!("etcdctl {args}: not done within {COMMAND_LIMIT:?}"))??;
     let printed = String::from_utf8_lossy(&stdout);
@@ -91,9 +81,5 @@ async fn watch(args: &str, lines: usize, server: &Server, names: &Names) -> Resu
         }
     }
     child.kill().await?;
-    Ok(Printed {
-        code: None,
-        stdout: names.normalise(&printed),
-        stderr: String::new(),
-    })
+    Ok(Printed { code: None, stdout: names.normalise(&printed), stderr: String::new() })
 }

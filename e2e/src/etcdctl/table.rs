@@ -90,26 +90,11 @@ pub const CASES: &[Case] = &[
     Run("get k --prefix --stream --min-mod-rev=10"),
     Run("get k1 --prefix --from-key"),
     // Transactions.
-    Feed(
-        "txn",
-        "value(\"foo\") = \"bar6\"\n\nput foo txn\nget foo\n\nget k1\n\n",
-    ),
-    Feed(
-        "txn",
-        "value(\"foo\") = \"nothing\"\n\nput foo txn\n\nget k1\ndel k3\n\n",
-    ),
-    Feed(
-        "txn -w json",
-        "mod(\"foo\") > \"0\"\n\nget k --prefix\nput t1 v --prev-kv\n\n\n",
-    ),
-    Feed(
-        "txn -w fields",
-        "create(\"missing\") = \"0\"\n\nput t2 v\ndel t1 --prev-kv\n\n\n",
-    ),
-    Feed(
-        "txn -w protobuf",
-        "ver(\"foo\") < \"1\"\n\nget foo\n\nget t2\n\n",
-    ),
+    Feed("txn", "value(\"foo\") = \"bar6\"\n\nput foo txn\nget foo\n\nget k1\n\n"),
+    Feed("txn", "value(\"foo\") = \"nothing\"\n\nput foo txn\n\nget k1\ndel k3\n\n"),
+    Feed("txn -w json", "mod(\"foo\") > \"0\"\n\nget k --prefix\nput t1 v --prev-kv\n\n\n"),
+    Feed("txn -w fields", "create(\"missing\") = \"0\"\n\nput t2 v\ndel t1 --prev-kv\n\n\n"),
+    Feed("txn -w protobuf", "ver(\"foo\") < \"1\"\n\nget foo\n\nget t2\n\n"),
     Feed("txn", "\nput d v\nput d w\n\n\n"),
     Feed("txn", "\ndel d --prefix\nput d1 w\n\n\n"),
     Feed("txn", "\nput ''  v\n\n\n"),
@@ -144,26 +129,11 @@ pub const CASES: &[Case] = &[
     Run("lease revoke 123"),
     Run("get leased --prefix"),
     // Watching. How many events are printed under one header is left to the server.
-    Watch {
-        args: "watch foo --rev=2",
-        lines: 6,
-    },
-    Watch {
-        args: "watch foo --rev=2 --prev-kv",
-        lines: 9,
-    },
-    Watch {
-        args: "watch leased --prefix --rev=2",
-        lines: 14,
-    },
-    Watch {
-        args: "watch l1 --rev=2 -w json",
-        lines: 1,
-    },
-    Watch {
-        args: "watch k2 --rev=2 -w fields",
-        lines: 10,
-    },
+    Watch { args: "watch foo --rev=2", lines: 6 },
+    Watch { args: "watch foo --rev=2 --prev-kv", lines: 9 },
+    Watch { args: "watch leased --prefix --rev=2", lines: 14 },
+    Watch { args: "watch l1 --rev=2 -w json", lines: 1 },
+    Watch { args: "watch k2 --rev=2 -w fields", lines: 10 },
     Run("watch k --prefix --rev=-1"),
     // Deleting.
     Run("del missing"),

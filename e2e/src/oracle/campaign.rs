@@ -46,9 +46,7 @@ impl Mix {
 impl Display for Mix {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "{} requests", self.total())?;
-        self.0
-            .iter()
-            .try_for_each(|(kind, count)| write!(f, ", {kind} {count}"))
+        self.0.iter().try_for_each(|(kind, count)| write!(f, ", {kind} {count}"))
     }
 }
 
@@ -62,12 +60,7 @@ pub struct Report {
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        writeln!(
-            f,
-            "# {}: the last of these {} steps differs",
-            self.origin,
-            self.steps.len()
-        )?;
+        writeln!(f, "# {}: the last of these {} steps differs", self.origin, self.steps.len())?;
         writeln!(f, "# save and replay with: keelson-oracle --replay FILE")?;
         writeln!(f, "{}", script::write(&self.steps))?;
         write!(f, "{}", self.difference)
@@ -78,18 +71,11 @@ impl Display for Report {
 pub async fn run(pair: &Pair, sequence: Sequence, mix: &mut Mix) -> Result<Option<Failure>> {
     let mut sides = pair.connect().await?;
     let mut generator = Generator::new(sequence.seed, sequence.profile);
-    Ok(sides
-        .explore(&mut generator, sequence.requests, |step| mix.count(step))
-        .await)
+    Ok(sides.explore(&mut generator, sequence.requests, |step| mix.count(step)).await)
 }
 
 /// Shortens a failure for at most `limit`; every try is on emptied servers.
-pub async fn report(
-    pair: &mut Pair,
-    origin: String,
-    failure: Failure,
-    limit: Duration,
-) -> Result<Report> {
+pub async fn report(pair: &mut Pair, origin: String, failure: Failure, limit: Duration) -> Result<Report> {
     let deadline = Instant::now() + limit;
     let mut difference = failure.difference;
     let steps = shrink(failure.steps, deadline, async |candidate| {
@@ -101,9 +87,5 @@ pub async fn report(
         Ok(true)
     })
     .await?;
-    Ok(Report {
-        origin,
-        difference,
-        steps,
-    })
+    Ok(Report { origin, difference, steps })
 }

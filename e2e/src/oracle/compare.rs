@@ -41,22 +41,10 @@ impl Display for Difference {
             }
         }
         let (left, right) = (format!("{:#?}", self.left), format!("{:#?}", self.right));
-        let same = left
-            .lines()
-            .zip(right.lines())
-            .take_while(|(l, r)| l == r)
-            .count();
+        let same = left.lines().zip(right.lines()).take_while(|(l, r)| l == r).count();
         for (side, text) in [("left", left), ("right", right)] {
-            writeln!(
-                f,
-                "--- {side}, from line {}",
-                same.saturating_sub(CONTEXT_LINES) + 1
-            )?;
-            for line in text
-                .lines()
-                .skip(same.saturating_sub(CONTEXT_LINES))
-                .take(SHOWN_LINES)
-            {
+            writeln!(f, "--- {side}, from line {}", same.saturating_sub(CONTEXT_LINES) + 1)?;
+            for line in text.lines().skip(same.saturating_sub(CONTEXT_LINES)).take(SHOWN_LINES) {
                 writeln!(f, "{line}")?;
             }
         }

@@ -18,47 +18,20 @@ pub(super) fn sees<T: Clone>(right: T, outcome: impl Fn(T) -> Outcome, alteratio
         let mut wrong = right.clone();
         alter(&mut wrong);
         let seen = compare(outcome(right.clone()), outcome(wrong));
-        assert!(
-            seen.is_some(),
-            "alteration {number} of {:?}",
-            outcome(right)
-        );
+        assert!(seen.is_some(), "alteration {number} of {:?}", outcome(right));
     }
 }
 
 pub(super) fn header() -> Option<ResponseHeader> {
-    Some(ResponseHeader {
-        cluster_id: 1,
-        member_id: 1,
-        revision: 7,
-        raft_term: 1,
-    })
+    Some(ResponseHeader { cluster_id: 1, member_id: 1, revision: 7, raft_term: 1 })
 }
 
 pub(super) fn kv() -> KeyValue {
-    KeyValue {
-        key: "a".into(),
-        value: "v".into(),
-        create_revision: 3,
-        mod_revision: 5,
-        version: 2,
-        lease: CHOSEN,
-    }
+    KeyValue { key: "a".into(), value: "v".into(), create_revision: 3, mod_revision: 5, version: 2, lease: CHOSEN }
 }
 
 fn range() -> RangeResponse {
-    RangeResponse {
-        header: header(),
-        kvs: vec![
-            kv(),
-            KeyValue {
-                key: "b".into(),
-                ..kv()
-            },
-        ],
-        more: true,
-        count: 3,
-    }
+    RangeResponse { header: header(), kvs: vec![kv(), KeyValue { key: "b".into(), ..kv() }], more: true, count: 3 }
 }
 
 #[test]
@@ -105,14 +78,8 @@ fn every_field_of_a_streamed_range_but_not_its_chunks() {
     };
     let two = {
         let mut streamed = StreamedRange::default();
-        streamed.add(Some(RangeResponse {
-            kvs: vec![kv()],
-            ..Default::default()
-        }));
-        streamed.add(Some(RangeResponse {
-            kvs: range().kvs[1..].to_vec(),
-            ..range()
-        }));
+        streamed.add(Some(RangeResponse { kvs: vec![kv()], ..Default::default() }));
+        streamed.add(Some(RangeResponse { kvs: range().kvs[1..].to_vec(), ..range() }));
         streamed
     };
     assert!(compare(Outcome::RangeStream(one.clone()), Outcome::RangeStream(two)).is_none());
@@ -134,64 +101,33 @@ fn every_field_of_a_streamed_range_but_not_its_chunks() {
 #[test]
 fn every_field_of_writes() {
     sees(
-        PutResponse {
-            header: header(),
-            prev_kv: Some(kv()),
-        },
+        PutResponse { header: header(), prev_kv: Some(kv()) },
         Outcome::Put,
-        &[
-            |r| r.prev_kv = None,
-            |r| r.prev_kv.as_mut().unwrap().value = "w".into(),
-            |r| r.header = None,
-        ],
+        &[|r| r.prev_kv = None, |r| r.prev_kv.as_mut().unwrap().value = "w".into(), |r| r.header = None],
     );
-    let delete = DeleteRangeResponse {
-        header: header(),
-        deleted: 1,
-        prev_kvs: vec![kv()],
-    };
+    let delete = DeleteRangeResponse { header: header(), deleted: 1, prev_kvs: vec![kv()] };
     sees(
         delete,
         Outcome::DeleteRange,
-        &[
-            |r| r.deleted = 2,
-            |r| r.prev_kvs.clear(),
-            |r| r.prev_kvs[0].version = 9,
-            |r| r.header = None,
-        ],
+        &[|r| r.deleted = 2, |r| r.prev_kvs.clear(), |r| r.prev_kvs[0].version = 9, |r| r.header = None],
     );
-    sees(
-        CompactionResponse { header: header() },
-        Outcome::Compact,
-        &[|r| r.header.as_mut().unwrap().revision = 0],
-    );
+    sees(CompactionResponse { header: header() }, Outcome::Compact, &[|r| r.header.as_mut().unwrap().revision = 0]);
 }
 
 #[test]
 fn every_part_of_a_transaction_at_any_depth() {
-    let op = |response| ResponseOp {
-        response: Some(response),
-    };
-    let inner = TxnResponse {
-        header: header(),
-        succeeded: true,
-        responses: vec![op(Response::ResponseRange(range()))],
-    };
+    let op = |response| ResponseOp { response: Some(response) };
+    let inner = TxnResponse { header: header(), succeeded: true, responses: vec![op(Response::ResponseRange(range()))] };
     let txn = TxnResponse {
         header: header(),
         succeeded: true,
         responses: vec![
-            op(Response::ResponsePut(PutResponse {
-                header: header(),
-                prev_kv: None,
-            })),
+            op(Response::ResponsePut(PutResponse { header: header(), prev_kv: None })),
             op(Response::ResponseTxn(inner)),
         ],
     };
     fn inner_of(txn: &mut TxnResponse) -> &mut TxnResponse {
-        let Some(Response::ResponseTxn(inner)) = &mut txn.responses[1].response else {
-            panic!()
-        };
+        let Some(Response::ResponseTxn(inner)) = &mut txn.responses[1].response else { panic!() };
         inner
     }
     sees(
@@ -211,77 +147,29 @@ fn every_part_of_a_transaction_at_any_depth() {
 
 #[test]
 fn every_field_of_lease_answers() {
-    let grant = LeaseGrantResponse {
-        header: header(),
-        id: 4,
-        ttl: 900,
-        error: String::new(),
-    };
-    let alterations: [fn(&mut LeaseGrantResponse); 4] = [
-        |r| r.id = 5,
-        |r| r.ttl = 901,
-        |r| r.error = "no".into(),
-        |r| r.header = None,
-    ];
+    let grant = LeaseGrantResponse { header: header(), id: 4, ttl: 900, error: String::new() };
+    let alterations: [fn(&mut LeaseGrantResponse); 4] =
+        [|r| r.id = 5, |r| r.ttl = 901, |r| r.error = "no".into(), |r| r.header = None];
     sees(grant.clone(), Outcome::LeaseGrant, &alterations);
-    let short = |grant| Outcome::ShortLease {
-        grant,
-        revoke: Box::new(Outcome::Watching),
-    };
+    let short = |grant| Outcome::ShortLease { grant, revoke: Box::new(Outcome::Watching) };
     sees(grant, short, &alterations);
-    sees(
-        LeaseRevokeResponse { header: header() },
-        Outcome::LeaseRevoke,
-        &[|r| r.header = None],
-    );
-    let alive = LeaseKeepAliveResponse {
-        header: header(),
-        id: 4,
-        ttl: 900,
-    };
-    sees(
-        alive,
-        Outcome::LeaseKeepAlive,
-        &[|r| r.id = 5, |r| r.ttl = 0, |r| r.header = None],
-    );
-    let leases = LeaseLeasesResponse {
-        header: header(),
-        leases: vec![LeaseStatus { id: 1 }, LeaseStatus { id: 2 }],
-    };
-    sees(
-        leases,
-        Outcome::LeaseLeases,
-        &[|r| r.leases.swap(0, 1), |r| r.leases.truncate(1)],
-    );
+    sees(LeaseRevokeResponse { header: header() }, Outcome::LeaseRevoke, &[|r| r.header = None]);
+    let alive = LeaseKeepAliveResponse { header: header(), id: 4, ttl: 900 };
+    sees(alive, Outcome::LeaseKeepAlive, &[|r| r.id = 5, |r| r.ttl = 0, |r| r.header = None]);
+    let leases = LeaseLeasesResponse { header: header(), leases: vec![LeaseStatus { id: 1 }, LeaseStatus { id: 2 }] };
+    sees(leases, Outcome::LeaseLeases, &[|r| r.leases.swap(0, 1), |r| r.leases.truncate(1)]);
 }
 
 #[test]
 fn a_remaining_ttl_may_be_a_second_off_but_not_two_and_not_absent() {
-    let ttl = |ttl| LeaseTimeToLiveResponse {
-        header: header(),
-        id: 4,
-        ttl,
-        granted_ttl: 900,
-        keys: vec!["a".into()],
-    };
-    let differs = |l, r| {
-        compare(
-            Outcome::LeaseTimeToLive(ttl(l)),
-            Outcome::LeaseTimeToLive(ttl(r)),
-        )
-        .is_some()
-    };
+    let ttl = |ttl| LeaseTimeToLiveResponse { header: header(), id: 4, ttl, granted_ttl: 900, keys: vec!["a".into()] };
+    let differs = |l, r| compare(Outcome::LeaseTimeToLive(ttl(l)), Outcome::LeaseTimeToLive(ttl(r))).is_some();
     assert!(!differs(899, 900) && !differs(900, 899) && differs(900, 898));
     assert!(differs(-1, 0) && differs(0, -1) && !differs(-1, -1));
     sees(
         ttl(900),
         Outcome::LeaseTimeToLive,
-        &[
-            |r| r.granted_ttl = 901,
-            |r| r.keys.clear(),
-            |r| r.keys[0] = "b".into(),
-            |r| r.id = 5,
-        ],
+        &[|r| r.granted_ttl = 901, |r| r.keys.clear(), |r| r.keys[0] = "b".into(), |r| r.id = 5],
     );
 }
 
@@ -290,15 +178,9 @@ fn codes_and_texts_of_refusals() {
     sees(
         (Code::NotFound, "gone".to_owned()),
         |(code, message)| Outcome::Refused { code, message },
-        &[
-            |(code, _)| *code = Code::Unknown,
-            |(_, message)| message.push('.'),
-        ],
+        &[|(code, _)| *code = Code::Unknown, |(_, message)| message.push('.')],
     );
-    let refused = Outcome::Refused {
-        code: Code::NotFound,
-        message: String::new(),
-    };
+    let refused = Outcome::Refused { code: Code::NotFound, message: String::new() };
     assert!(compare(refused, Outcome::Range(range())).is_some());
 }
 
@@ -313,12 +195,7 @@ fn only_the_identity_of_the_server_and_of_its_leases_is_normalised() {
         let mut names = LeaseNames::default();
         names.add(lease);
         let mut response = range();
-        let server = ResponseHeader {
-            cluster_id,
-            member_id: cluster_id,
-            revision: 7,
-            raft_term: cluster_id,
-        };
+        let server = ResponseHeader { cluster_id, member_id: cluster_id, revision: 7, raft_term: cluster_id };
         response.header = Some(server);
         response.kvs[0].lease = lease;
         response.kvs[1].lease = 5;

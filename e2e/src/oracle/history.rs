@@ -54,11 +54,7 @@ const STREAM: i64 = i64::MIN;
 impl History {
     /// Call before the first events of the watch are added.
     pub fn watch(&mut self, id: i64, request: &WatchCreateRequest) {
-        let watch = Watch {
-            prev_kv: request.prev_kv,
-            fragment: request.fragment,
-            ..Watch::default()
-        };
+        let watch = Watch { prev_kv: request.prev_kv, fragment: request.fragment, ..Watch::default() };
         self.watches.insert(id, watch);
     }
 
@@ -75,21 +71,15 @@ impl History {
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.check(&response, &mut items);
         } else if !response.events.is_empty() {
-            items.push(Item::Flaw(format!(
-                "events for watch {id}, which does not exist"
-            )));
+            items.push(Item::Flaw(format!("events for watch {id}, which does not exist")));
         }
         let control = response.events.is_empty();
-        response
-            .events
-            .retain(|event| event.kv.as_ref().is_none_or(|kv| kv.key != SENTINEL_KEY));
+        response.events.retain(|event| event.kv.as_ref().is_none_or(|kv| kv.key != SENTINEL_KEY));
         if control {
             items.push(Item::Control(response));
         } else {
             if response.created || response.canceled || response.compact_revision != 0 {
-                items.push(Item::Flaw(format!(
-                    "events in a control message: {response:?}"
-                )));
+                items.push(Item::Flaw(format!("events in a control message: {response:?}")));
             }
             items.extend(response.events.into_iter().map(Item::Event));
         }
@@ -99,10 +89,7 @@ impl History {
     }
 
     pub fn end(&mut self, code: Code, message: String) {
-        self.items
-            .entry(STREAM)
-            .or_default()
-            .push(Item::Ended { code, message });
+        self.items.entry(STREAM).or_default().push(Item::Ended { code, message });
     }
 
     /// Everything since the last call, per watch.
@@ -121,31 +108,21 @@ impl History {
 
 impl Watch {
     fn check(&mut self, response: &WatchResponse, items: &mut Vec<Item>) {
-        let mut flaw =
-            |text: String| items.push(Item::Flaw(format!("watch {}: {text}", response.watch_id)));
-        let revisions: Vec<i64> = response
-            .events
-            .iter()
-            .map(|event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision))
-            .collect();
+        let mut flaw = |text: String| items.push(Item::Flaw(format!("watch {}: {text}", response.watch_id)));
+        let revisions: Vec<i64> = response.events.iter().map(|event| event.kv.as_ref().map_or(0, |kv| kv.mod_revision)).collect();
         let Some((&first, &last)) = revisions.first().zip(revisions.last()) else {
             return;
         };
 
         if !revisions.is_sorted() || first < self.last_revision {
-            flaw(format!(
-                "events go back: {revisions:?} after {}",
-                self.last_revision
-            ));
+            flaw(format!("events go back: {revisions:?} after {}", self.last_revision));
         }
         if first == self.last_revision && !self.continued {
             flaw(format!("revision {first} is split over responses"));
         }
         let header = response.header.as_ref().map_or(0, |header| header.revision);
         if header < last {
-            flaw(format!(
-                "header at {header} is behind its last event at {last}"
-            ));
+            flaw(format!("header at {header} is behind its last event at {last}"));
         }
         if !self.prev_kv && response.events.iter().any(|event| event.prev_kv.is_some()) {
             flaw("a prev_kv that was not asked for".into());
@@ -170,18 +147,11 @@ mod tests {
 
     fn events(header: i64, revisions: &[i64]) -> WatchResponse {
         let event = |&mod_revision: &i64| Event {
-            kv: Some(KeyValue {
-                key: "k".into(),
-                mod_revision,
-                ..Default::default()
-            }),
+            kv: Some(KeyValue { key: "k".into(), mod_revision, ..Default::default() }),
             ..Default::default()
         };
         WatchResponse {
-            header: Some(ResponseHeader {
-                revision: header,
-                ..Default::default()
-            }),
+            header: Some(ResponseHeader { revision: header, ..Default::default() }),
             events: revisions.iter().map(event).collect(),
             ..Default::default()
         }
@@ -189,46 +159,26 @@ mod tests {
 
     fn history(fragment: bool, responses: Vec<WatchResponse>) -> Vec<Item> {
         let mut history = History::default();
-        history.watch(
-            0,
-            &WatchCreateRequest {
-                fragment,
-                ..Default::default()
-            },
-        );
-        responses
-            .into_iter()
-            .for_each(|response| history.add(response));
-        history
-            .take(&LeaseNames::default())
-            .remove(&0)
-            .unwrap_or_default()
+        history.watch(0, &WatchCreateRequest { fragment, ..Default::default() });
+        responses.into_iter().for_each(|response| history.add(response));
+        history.take(&LeaseNames::default()).remove(&0).unwrap_or_default()
     }
 
     fn flaws(fragment: bool, responses: Vec<WatchResponse>) -> usize {
-        history(fragment, responses)
-            .iter()
-            .filter(|item| matches!(item, Item::Flaw(_)))
-            .count()
+        history(fragment, responses).iter().filter(|item| matches!(item, Item::Flaw(_))).count()
     }
 
     #[test]
     fn how_events_are_cut_into_responses_does_not_matter() {
         let one = history(false, vec![events(9, &[3, 3, 4, 5])]);
-        let three = history(
-            false,
-            vec![events(3, &[3, 3]), events(4, &[4]), events(7, &[5])],
-        );
+        let three = history(false, vec![events(3, &[3, 3]), events(4, &[4]), events(7, &[5])]);
         assert_eq!(one, three);
     }
 
     #[test]
     fn a_revision_is_only_split_by_fragments() {
         assert_eq!(flaws(false, vec![events(3, &[3]), events(3, &[3])]), 1);
-        let fragment = WatchResponse {
-            fragment: true,
-            ..events(3, &[3])
-        };
+        let fragment = WatchResponse { fragment: true, ..events(3, &[3]) };
         assert_eq!(flaws(true, vec![fragment.clone(), events(3, &[3])]), 0);
         assert_eq!(flaws(false, vec![fragment]), 1);
     }
@@ -243,14 +193,8 @@ mod tests {
     #[test]
     fn events_of_a_watch_that_does_not_exist_are_a_flaw() {
         let mut history = History::default();
-        history.add(WatchResponse {
-            watch_id: 4,
-            ..events(3, &[3])
-        });
-        assert!(matches!(
-            history.take(&LeaseNames::default())[&4][0],
-            Item::Flaw(_)
-        ));
+        history.add(WatchResponse { watch_id: 4, ..events(3, &[3]) });
+        assert!(matches!(history.take(&LeaseNames::default())[&4][0], Item::Flaw(_)));
     }
 
     #[test]

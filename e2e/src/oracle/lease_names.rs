@@ -26,10 +26,7 @@ impl LeaseNames {
     /// The server's id for a name; anything else is an id already.
     pub fn id(&self, name: i64) -> i64 {
         let index = usize::try_from(name.wrapping_sub(CHOSEN)).ok();
-        index
-            .and_then(|index| self.ids.get(index))
-            .copied()
-            .unwrap_or(name)
+        index.and_then(|index| self.ids.get(index)).copied().unwrap_or(name)
     }
 
     /// The name of a server's id; ids given by the client are their own names.

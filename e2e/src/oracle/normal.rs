@@ -3,9 +3,8 @@
 
 use keelson_api::etcdserverpb::response_op::Response;
 use keelson_api::etcdserverpb::{
-    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
-    LeaseTimeToLiveResponse, PutResponse, RangeResponse, ResponseHeader, TxnResponse,
-    WatchResponse,
+    DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse, LeaseTimeToLiveResponse, PutResponse,
+    RangeResponse, ResponseHeader, TxnResponse, WatchResponse,
 };
 use keelson_api::mvccpb::{Event, KeyValue};
 
@@ -32,18 +31,12 @@ pub fn range(response: &mut RangeResponse, names: &LeaseNames) {
 
 pub fn put(response: &mut PutResponse, names: &LeaseNames) {
     header(&mut response.header);
-    response
-        .prev_kv
-        .iter_mut()
-        .for_each(|kv| key_value(kv, names));
+    response.prev_kv.iter_mut().for_each(|kv| key_value(kv, names));
 }
 
 pub fn delete_range(response: &mut DeleteRangeResponse, names: &LeaseNames) {
     header(&mut response.header);
-    response
-        .prev_kvs
-        .iter_mut()
-        .for_each(|kv| key_value(kv, names));
+    response.prev_kvs.iter_mut().for_each(|kv| key_value(kv, names));
 }
 
 pub fn txn(response: &mut TxnResponse, names: &LeaseNames) {
@@ -73,10 +66,7 @@ pub fn lease_time_to_live(response: &mut LeaseTimeToLiveResponse, names: &LeaseN
 
 pub fn lease_leases(response: &mut LeaseLeasesResponse, names: &LeaseNames) {
     header(&mut response.header);
-    response
-        .leases
-        .iter_mut()
-        .for_each(|lease| lease.id = names.name(lease.id));
+    response.leases.iter_mut().for_each(|lease| lease.id = names.name(lease.id));
 }
 
 pub fn lease_keep_alive(response: &mut LeaseKeepAliveResponse, names: &LeaseNames) {
@@ -86,10 +76,7 @@ pub fn lease_keep_alive(response: &mut LeaseKeepAliveResponse, names: &LeaseName
 
 pub fn watch(response: &mut WatchResponse, names: &LeaseNames) {
     header(&mut response.header);
-    response
-        .events
-        .iter_mut()
-        .for_each(|event| watch_event(event, names));
+    response.events.iter_mut().for_each(|event| watch_event(event, names));
 }
 
 pub fn watch_event(event: &mut Event, names: &LeaseNames) {

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use keelson_api::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse,
-    LeaseLeasesResponse, LeaseRevokeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse,
-    TxnResponse,
+    CompactionResponse, DeleteRangeResponse, LeaseGrantResponse, LeaseKeepAliveResponse, LeaseLeasesResponse,
+    LeaseRevokeResponse, LeaseTimeToLiveResponse, PutResponse, RangeResponse, TxnResponse,
 };
 use tonic::Code;
 
@@ -60,14 +59,10 @@ impl StreamedRange {
             return;
         };
         if self.merged.header.is_some() {
-            self.flaws
-                .push("a chunk after the one with the header".into());
+            self.flaws.push("a chunk after the one with the header".into());
         }
         if chunk.header.is_none() && (chunk.count != 0 || chunk.more) {
-            self.flaws.push(format!(
-                "count {} or more {} before the last chunk",
-                chunk.count, chunk.more
-            ));
+            self.flaws.push(format!("count {} or more {} before the last chunk", chunk.count, chunk.more));
         }
         self.merged.kvs.append(&mut chunk.kvs);
         self.merged.header = chunk.header;

@@ -19,10 +19,7 @@ pub struct Pair {
 impl Pair {
     pub async fn start(left: Program, right: Program) -> Result<Self> {
         let (left, right) = futures::join!(Server::start(left, FLAGS), Server::start(right, FLAGS));
-        Ok(Self {
-            left: left?,
-            right: right?,
-        })
+        Ok(Self { left: left?, right: right? })
     }
 
     pub async fn start_over(&mut self) -> Result<()> {
@@ -31,9 +28,6 @@ impl Pair {
     }
 
     pub async fn connect(&self) -> Result<Sides> {
-        Ok(Sides {
-            left: Side::connect(&self.left.client_url()).await?,
-            right: Side::connect(&self.right.client_url()).await?,
-        })
+        Ok(Sides { left: Side::connect(&self.left.client_url()).await?, right: Side::connect(&self.right.client_url()).await? })
     }
 }

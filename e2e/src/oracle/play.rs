@@ -48,11 +48,7 @@ impl Sides {
         let mut steps = Vec::with_capacity(requests + 1);
         loop {
             let scene = self.left.scene();
-            let step = if steps.len() < requests {
-                generator.next(scene)
-            } else {
-                Step::Settle
-            };
+            let step = if steps.len() < requests { generator.next(scene) } else { Step::Settle };
             let outcome = self.play(&step).await;
             played(&step);
             steps.push(step);

@@ -36,12 +36,7 @@ pub fn write(steps: &[Step]) -> String {
     text
 }
 
-fn line(
-    text: &mut String,
-    step: &Step,
-    stream: Option<usize>,
-    message: &(impl Message + std::fmt::Debug),
-) {
+fn line(text: &mut String, step: &Step, stream: Option<usize>, message: &(impl Message + std::fmt::Debug)) {
     text.push_str(step.kind());
     if let Some(stream) = stream {
         let _ = write!(text, " {stream}");
@@ -72,10 +67,7 @@ pub fn parse(text: &str) -> Result<Vec<Step>> {
 fn parse_step(words: &[&str]) -> Result<Step> {
     Ok(match *words {
         ["settle"] => Step::Settle,
-        ["watch", stream, hex] => Step::Watch(
-            stream.parse().context("the stream's number")?,
-            message(hex)?,
-        ),
+        ["watch", stream, hex] => Step::Watch(stream.parse().context("the stream's number")?, message(hex)?),
         ["range", hex] => Step::Range(message(hex)?),
         ["range-stream", hex] => Step::RangeStream(message(hex)?),
         ["put", hex] => Step::Put(message(hex)?),
@@ -92,18 +84,13 @@ fn parse_step(words: &[&str]) -> Result<Step> {
 }
 
 fn message<M: Message + Default>(word: &str) -> Result<M> {
-    let digits = word
-        .strip_prefix("0x")
-        .context("the message must start with 0x")?;
+    let digits = word.strip_prefix("0x").context("the message must start with 0x")?;
     let bytes = digits
         .as_bytes()
         .chunks(2)
         .map(|pair| {
-            let pair = std::str::from_utf8(pair)
-                .ok()
-                .filter(|pair| pair.len() == 2);
-            pair.and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .ok_or_else(|| anyhow!("bad hex"))
+            let pair = std::str::from_utf8(pair).ok().filter(|pair| pair.len() == 2);
+            pair.and_then(|pair| u8::from_str_radix(pair, 16).ok()).ok_or_else(|| anyhow!("bad hex"))
         })
         .collect::<Result<Vec<u8>>>()?;
     Ok(M::decode(bytes.as_slice())?)
@@ -117,11 +104,7 @@ mod tests {
     #[test]
     fn every_generated_step_survives_being_written_and_parsed() {
         let mut generator = Generator::new(7, Profile::Narrow);
-        let scene = Scene {
-            revision: 40,
-            compacted: 12,
-            watches: vec![(0, 3)],
-        };
+        let scene = Scene { revision: 40, compacted: 12, watches: vec![(0, 3)] };
         let mut steps: Vec<Step> = (0..2_000).map(|_| generator.next(scene.clone())).collect();
         steps.push(Step::Settle);
         let text = write(&steps);
@@ -130,10 +113,7 @@ mod tests {
 
     #[test]
     fn comments_and_empty_lines_are_not_steps() {
-        assert_eq!(
-            parse("# seed 5\n\nsettle # all\n").unwrap(),
-            vec![Step::Settle]
-        );
+        assert_eq!(parse("# seed 5\n\nsettle # all\n").unwrap(), vec![Step::Settle]);
     }
 
     #[test]

@@ -6,9 +6,7 @@
 //! those that were started in the past.
 
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
-use keelson_api::etcdserverpb::{
-    PutRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
-};
+use keelson_api::etcdserverpb::{PutRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
 
 use super::outcome::Outcome;
 use super::side::{Side, answer};
@@ -18,11 +16,7 @@ use super::watching::{SENTINEL_KEY, Stall, Stream};
 pub const NEAR: i64 = 64;
 
 impl Side {
-    pub(super) async fn play_watch(
-        &mut self,
-        number: usize,
-        request: &WatchRequest,
-    ) -> Result<(), Stall> {
+    pub(super) async fn play_watch(&mut self, number: usize, request: &WatchRequest) -> Result<(), Stall> {
         if !self.streams.contains_key(&number) {
             let stream = Stream::open(&mut self.watch).await?;
             self.streams.insert(number, stream);
@@ -43,18 +37,12 @@ impl Side {
         }
     }
 
-    async fn create_watch(
-        &mut self,
-        number: usize,
-        request: &WatchCreateRequest,
-    ) -> Result<(), Stall> {
+    async fn create_watch(&mut self, number: usize, request: &WatchCreateRequest) -> Result<(), Stall> {
         let compacted = self.compacted;
         let start = request.start_revision;
         let stream = self.stream(number)?;
         stream.send(Some(RequestUnion::CreateRequest(request.clone())))?;
-        let response = stream
-            .wait("a watch is created", |response| response.created)
-            .await?;
+        let response = stream.wait("a watch is created", |response| response.created).await?;
         if response.canceled {
             return Ok(());
         }
@@ -63,19 +51,10 @@ impl Side {
         stream.live.insert(id, start);
         if start > 0 && start < compacted {
             let canceled = |r: &WatchResponse| r.watch_id == id && r.compact_revision != 0;
-            stream
-                .wait(
-                    &format!("watch {id} from {start} is canceled as compacted"),
-                    canceled,
-                )
-                .await?;
+            stream.wait(&format!("watch {id} from {start} is canceled as compacted"), canceled).await?;
             // Until the client cancels it too, its id stays taken and the stream gets no progress.
             stream.cancel(id).await?;
-        } else if start > 0
-            && response
-                .header
-                .is_some_and(|header| start <= header.revision)
-        {
+        } else if start > 0 && response.header.is_some_and(|header| start <= header.revision) {
             stream.catching_up = true;
         }
         Ok(())
@@ -98,14 +77,8 @@ impl Side {
         if self.streams.is_empty() {
             return Ok(());
         }
-        let starts = self
-            .streams
-            .values()
-            .flat_map(|stream| stream.live.values().copied());
-        let reach = starts
-            .filter(|&start| start <= self.revision.saturating_add(NEAR))
-            .max()
-            .unwrap_or(0);
+        let starts = self.streams.values().flat_map(|stream| stream.live.values().copied());
+        let reach = starts.filter(|&start| start <= self.revision.saturating_add(NEAR)).max().unwrap_or(0);
         while self.revision < reach {
             self.write_sentinel().await?;
         }
@@ -123,20 +96,13 @@ impl Side {
     }
 
     async fn write_sentinel(&mut self) -> Result<i64, Stall> {
-        let put = PutRequest {
-            key: SENTINEL_KEY.into(),
-            ..Default::default()
-        };
-        let response = answer(self.kv.put(put))
-            .await
-            .map_err(|outcome: Outcome| format!("sentinel: {outcome:?}"))?;
+        let put = PutRequest { key: SENTINEL_KEY.into(), ..Default::default() };
+        let response = answer(self.kv.put(put)).await.map_err(|outcome: Outcome| format!("sentinel: {outcome:?}"))?;
         self.note(&response.header);
         Ok(response.header.map_or(0, |header| header.revision))
     }
 
     fn stream(&mut self, number: usize) -> Result<&mut Stream, Stall> {
-        self.streams
-            .get_mut(&number)
-            .ok_or_else(|| format!("stream {number} is not open"))
+        self.streams.get_mut(&number).ok_or_else(|| format!("stream {number} is not open"))
     }
 }

@@ -47,18 +47,13 @@ mod tests {
         let deadline = Instant::now() + Duration::from_secs(60);
         let needs = [3, 41, 42, 97];
         let fails = async |items: &[i32]| Ok(needs.iter().all(|n| items.contains(n)));
-        assert_eq!(
-            shrink((0..100).collect(), deadline, fails).await.unwrap(),
-            needs
-        );
+        assert_eq!(shrink((0..100).collect(), deadline, fails).await.unwrap(), needs);
     }
 
     #[tokio::test]
     async fn what_is_left_at_the_deadline_still_fails() {
         let fails = async |items: &[i32]| Ok(items.contains(&7));
-        let left = shrink((0..100).collect(), Instant::now(), fails)
-            .await
-            .unwrap();
+        let left = shrink((0..100).collect(), Instant::now(), fails).await.unwrap();
         assert!(left.contains(&7));
     }
 }

@@ -9,9 +9,7 @@ use anyhow::Result;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::lease_client::LeaseClient;
 use keelson_api::etcdserverpb::watch_client::WatchClient;
-use keelson_api::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, RangeRequest, ResponseHeader,
-};
+use keelson_api::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, RangeRequest, ResponseHeader};
 use tokio::time::timeout;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Response, Status};
@@ -40,10 +38,7 @@ pub struct Side {
 
 impl Side {
     pub async fn connect(url: &str) -> Result<Self> {
-        let channel = Endpoint::from_shared(url.to_owned())?
-            .tcp_nodelay(true)
-            .connect()
-            .await?;
+        let channel = Endpoint::from_shared(url.to_owned())?.tcp_nodelay(true).connect().await?;
         Ok(Self {
             kv: KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
             watch: WatchClient::new(channel.clone()).max_decoding_message_size(usize::MAX),
@@ -56,15 +51,8 @@ impl Side {
     }
 
     pub fn scene(&self) -> Scene {
-        let watches = self
-            .streams
-            .iter()
-            .flat_map(|(&number, stream)| stream.live.keys().map(move |&id| (number, id)));
-        Scene {
-            revision: self.revision,
-            compacted: self.compacted,
-            watches: watches.collect(),
-        }
+        let watches = self.streams.iter().flat_map(|(&number, stream)| stream.live.keys().map(move |&id| (number, id)));
+        Scene { revision: self.revision, compacted: self.compacted, watches: watches.collect() }
     }
 
     pub async fn play(&mut self, step: &Step) -> Outcome {
@@ -74,16 +62,10 @@ impl Side {
             | Step::LeaseTimeToLive(_)
             | Step::LeaseLeases(_)
             | Step::LeaseKeepAlive(_) => self.play_lease(step).await,
-            Step::Watch(stream, request) => self
-                .play_watch(*stream, request)
-                .await
-                .map(|()| Outcome::Watching)
-                .map_err(Outcome::Lost),
-            Step::Settle => self
-                .settle()
-                .await
-                .map(|()| self.watched())
-                .map_err(Outcome::Lost),
+            Step::Watch(stream, request) => {
+                self.play_watch(*stream, request).await.map(|()| Outcome::Watching).map_err(Outcome::Lost)
+            }
+            Step::Settle => self.settle().await.map(|()| self.watched()).map_err(Outcome::Lost),
             _ => self.play_kv(step).await,
         };
         played.unwrap_or_else(|other| other)
@@ -92,10 +74,7 @@ impl Side {
     /// What all watches were told since the last call.
     fn watched(&mut self) -> Outcome {
         let names = &self.names;
-        let told = self
-            .streams
-            .iter_mut()
-            .map(|(&number, stream)| (number, stream.history.take(names)));
+        let told = self.streams.iter_mut().map(|(&number, stream)| (number, stream.history.take(names)));
         Outcome::Watched(told.collect())
     }
 
@@ -179,11 +158,8 @@ impl Side {
                 Outcome::LeaseLeases(response)
             }
             Step::LeaseKeepAlive(request) => {
-                let request = LeaseKeepAliveRequest {
-                    id: self.names.id(request.id),
-                };
-                let mut answers =
-                    answer(self.lease.lease_keep_alive(tokio_stream::once(request))).await?;
+                let request = LeaseKeepAliveRequest { id: self.names.id(request.id) };
+                let mut answers = answer(self.lease.lease_keep_alive(tokio_stream::once(request))).await?;
                 match answer(async { answers.message().await.map(Response::new) }).await? {
                     Some(mut response) => {
                         normal::lease_keep_alive(&mut response, &self.names);
@@ -210,10 +186,7 @@ impl Side {
             return Ok(Outcome::LeaseGrant(grant));
         }
         let revoke = self.lease_revoke(id).await.unwrap_or_else(|other| other);
-        Ok(Outcome::ShortLease {
-            grant,
-            revoke: Box::new(revoke),
-        })
+        Ok(Outcome::ShortLease { grant, revoke: Box::new(revoke) })
     }
 
     async fn lease_revoke(&mut self, id: i64) -> Result<Outcome, Outcome> {
@@ -231,9 +204,7 @@ impl Side {
 }
 
 /// The response, or the outcome that there is none.
-pub(super) async fn answer<T>(
-    call: impl Future<Output = Result<Response<T>, Status>>,
-) -> Result<T, Outcome> {
+pub(super) async fn answer<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, Outcome> {
     match timeout(ANSWER_LIMIT, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) => Err(refused(status)),
@@ -246,9 +217,6 @@ pub(super) async fn answer<T>(
 fn refused(status: Status) -> Outcome {
     match status.source() {
         Some(source) => Outcome::Lost(format!("{status}: {source}")),
-        None => Outcome::Refused {
-            code: status.code(),
-            message: status.message().to_owned(),
-        },
+        None => Outcome::Refused { code: status.code(), message: status.message().to_owned() },
     }
 }

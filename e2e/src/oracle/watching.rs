@@ -7,9 +7,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use keelson_api::etcdserverpb::watch_client::WatchClient;
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
-use keelson_api::etcdserverpb::{
-    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
-};
+use keelson_api::etcdserverpb::{WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
@@ -48,25 +46,13 @@ impl Stream {
         let (to_us, responses) = mpsc::unbounded_channel();
         // etcd sends no headers before its first response, so what asks for one goes ahead.
         let mut requests_sent = vec![RequestUnion::ProgressRequest(WatchProgressRequest {})];
-        let sentinel = WatchCreateRequest {
-            key: SENTINEL_KEY.into(),
-            watch_id: SENTINEL_ID,
-            ..Default::default()
-        };
+        let sentinel = WatchCreateRequest { key: SENTINEL_KEY.into(), watch_id: SENTINEL_ID, ..Default::default() };
         requests_sent.push(RequestUnion::CreateRequest(sentinel.clone()));
         for union in requests_sent {
-            requests
-                .send(WatchRequest {
-                    request_union: Some(union),
-                })
-                .map_err(|e| e.to_string())?;
+            requests.send(WatchRequest { request_union: Some(union) }).map_err(|e| e.to_string())?;
         }
         let outgoing = tokio_stream::wrappers::UnboundedReceiverStream::new(to_server);
-        let mut incoming = client
-            .watch(outgoing)
-            .await
-            .map_err(|status| format!("no watch stream: {status}"))?
-            .into_inner();
+        let mut incoming = client.watch(outgoing).await.map_err(|status| format!("no watch stream: {status}"))?.into_inner();
         // Read all the time: a stream that is not read blocks the others of the connection.
         let reader = tokio::spawn(async move {
             while let Some(response) = incoming.next().await {
@@ -85,30 +71,18 @@ impl Stream {
             catching_up: false,
         };
         stream.history.watch(SENTINEL_ID, &sentinel);
-        stream
-            .wait("the sentinel's watch", |response| response.created)
-            .await?;
+        stream.wait("the sentinel's watch", |response| response.created).await?;
         stream.keep_progress = false;
         Ok(stream)
     }
 
     pub fn send(&mut self, union: Option<RequestUnion>) -> Result<(), Stall> {
-        let request = WatchRequest {
-            request_union: union,
-        };
-        self.requests
-            .send(request)
-            .map_err(|_| "the watch stream has ended".to_owned())
+        let request = WatchRequest { request_union: union };
+        self.requests.send(request).map_err(|_| "the watch stream has ended".to_owned())
     }
 
-    pub async fn wait(
-        &mut self,
-        what: &str,
-        is_it: impl FnMut(&WatchResponse) -> bool,
-    ) -> Result<WatchResponse, Stall> {
-        self.wait_for(ANSWER_LIMIT, is_it)
-            .await?
-            .ok_or_else(|| format!("{what}: not within {ANSWER_LIMIT:?}"))
+    pub async fn wait(&mut self, what: &str, is_it: impl FnMut(&WatchResponse) -> bool) -> Result<WatchResponse, Stall> {
+        self.wait_for(ANSWER_LIMIT, is_it).await?.ok_or_else(|| format!("{what}: not within {ANSWER_LIMIT:?}"))
     }
 
     /// Takes in responses until one `is_it`; `None` when the time is up.
@@ -150,29 +124,19 @@ impl Stream {
     /// Has the server deal with everything sent so far: it handles the requests of a stream in
     /// order, and this one is always answered at once and changes nothing.
     pub async fn fence(&mut self) -> Result<(), Stall> {
-        let fence = WatchCreateRequest {
-            key: "fence".into(),
-            start_revision: -1,
-            ..Default::default()
-        };
+        let fence = WatchCreateRequest { key: "fence".into(), start_revision: -1, ..Default::default() };
         self.send(Some(RequestUnion::CreateRequest(fence)))?;
-        self.wait("the answer to an invalid watch", |r| {
-            r.created && r.canceled
-        })
-        .await?;
+        self.wait("the answer to an invalid watch", |r| r.created && r.canceled).await?;
         Ok(())
     }
 
     pub async fn cancel(&mut self, id: i64) -> Result<(), Stall> {
-        self.send(Some(RequestUnion::CancelRequest(WatchCancelRequest {
-            watch_id: id,
-        })))?;
+        self.send(Some(RequestUnion::CancelRequest(WatchCancelRequest { watch_id: id })))?;
         if self.live.remove(&id).is_none() {
             return self.fence().await;
         }
         let canceled = |r: &WatchResponse| r.watch_id == id && r.canceled && !r.created;
-        self.wait(&format!("watch {id} is canceled"), canceled)
-            .await?;
+        self.wait(&format!("watch {id} is canceled"), canceled).await?;
         self.history.unwatch(id);
         Ok(())
     }
@@ -180,17 +144,9 @@ impl Stream {
     /// Waits until the sentinel's write at `revision` arrived, and with it all that was sent before.
     pub async fn wait_for_sentinel(&mut self, revision: i64) -> Result<(), Stall> {
         let arrived = |r: &WatchResponse| {
-            r.watch_id == SENTINEL_ID
-                && r.events
-                    .iter()
-                    .filter_map(|e| e.kv.as_ref())
-                    .any(|kv| kv.mod_revision >= revision)
+            r.watch_id == SENTINEL_ID && r.events.iter().filter_map(|e| e.kv.as_ref()).any(|kv| kv.mod_revision >= revision)
         };
-        self.wait(
-            &format!("the sentinel's event at revision {revision}"),
-            arrived,
-        )
-        .await?;
+        self.wait(&format!("the sentinel's event at revision {revision}"), arrived).await?;
         Ok(())
     }
 
@@ -207,10 +163,7 @@ impl Stream {
                 return Ok(());
             }
         }
-        Err(format!(
-            "no progress within {ANSWER_LIMIT:?} on a stream with the watches {:?}",
-            self.live
-        ))
+        Err(format!("no progress within {ANSWER_LIMIT:?} on a stream with the watches {:?}", self.live))
     }
 
     /// A watch beyond `revision` keeps the server from reporting progress on the whole stream.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
+use keelson_api::Revision;
 use keelson_api::mvccpb::KeyValue;
 use parking_lot::{Mutex, RwLock};
 
@@ -13,7 +14,7 @@ use super::groups::Groups;
 use super::ring::{Ring, RingEvent, RingTransaction};
 use crate::backend::{Backend, Cursor, ReadMode, StorageError, Table};
 use crate::key::{KeyRange, revision_key, split_revision_key};
-use crate::read::ReadError;
+use crate::read::{Query, ReadError};
 use crate::row;
 use crate::store::Store;
 use crate::write::{Event, EventKind};
@@ -217,7 +218,7 @@ impl<B: Backend> Hub<B> {
             return Err(ReadError::Compacted);
         }
         while let Some((raw, value)) = cursor.row() {
-            let (main, _) =
+            let (main, sub) =
                 split_revision_key(raw).ok_or_else(|| StorageError("a key of table revisions cannot be decoded".into()))?;
             if main != next {
                 finish(&mut transactions, &mut events, next);
@@ -230,7 +231,7 @@ impl<B: Backend> Hub<B> {
             looked_at += 1;
             let change = row::decode_change(value)?;
             if range.contains(&change.key) {
-                events.extend(self.event(change, main)?);
+                events.extend(self.event(change, Revision::new(main, sub))?);
             }
             cursor.step()?;
         }
@@ -245,11 +246,10 @@ impl<B: Backend> Hub<B> {
         Ok(Replay::Transactions { transactions, next, more })
     }
 
-    fn event(&self, change: row::Change, main: i64) -> Result<Option<RingEvent>, ReadError> {
+    fn event(&self, change: row::Change, Revision { main, sub }: Revision) -> Result<Option<RingEvent>, ReadError> {
         let row::Change { is_put, key, previous, .. } = change;
         let event = if is_put {
-            // Absent only when the same transaction deleted the key again.
-            let Some(kv) = self.shared.store.version(&key, main, ReadMode::Blocking)? else { return Ok(None) };
+            let Some(kv) = self.shared.store.version(&key, Revision::new(main, sub), ReadMode::Blocking)? else { return Ok(None) };
             Event { kind: EventKind::Put, kv, previous, previous_lease: 0 }
         } else {
             let kv = KeyValue { key, mod_revision: main, ..KeyValue::default() };
@@ -260,9 +260,24 @@ impl<B: Backend> Hub<B> {
 
     /// The version that `event` replaced, unless compaction has taken it.
     pub fn previous(&self, event: &Event, mode: ReadMode) -> Result<Option<KeyValue>, ReadError> {
+        let store = &self.shared.store;
         let key: &Bytes = &event.kv.key;
-        let previous = self.shared.store.version(key, event.previous, mode)?;
-        Ok(previous.filter(|_| self.shared.store.compacted() < event.kv.mod_revision))
+        let before = event.kv.mod_revision - 1;
+        let previous = match event.previous {
+            None => None,
+            Some(at) if at.main <= before => store.version(key, at, mode)?,
+            // Replaced within one transaction: what counts is the version before all of it.
+            Some(_) => {
+                let range = KeyRange::One(key.to_vec());
+                let query = Query { range, revision: before, limit: 1, keys_only: false, count_only: false, count: false };
+                match store.range(&query, mode) {
+                    Ok(found) => found.kvs.into_iter().next(),
+                    Err(ReadError::Compacted) => None,
+                    Err(e) => return Err(e),
+                }
+            }
+        };
+        Ok(previous.filter(|_| store.compacted() <= before))
     }
 
     /// The store that is watched.

@@ -46,7 +46,7 @@ impl RingEvent {
         &self,
         previous: impl FnOnce() -> Result<Option<mvccpb::KeyValue>, E>,
     ) -> Result<&Bytes, E> {
-        if self.event.previous == 0 {
+        if self.event.previous.is_none() {
             return Ok(self.encoded());
         }
         if let Some(encoded) = self.with_previous.get() {

@@ -44,9 +44,7 @@ impl Generator {
 
     fn limit(&mut self) -> i64 {
         match self.profile {
-            Profile::Narrow => {
-                self.pick(&[1, 1, 2, 2, 3, 4, 10, 11, 12, 100, -1, i64::MAX, i64::MIN])
-            }
+            Profile::Narrow => self.pick(&[1, 1, 2, 2, 3, 4, 10, 11, 12, 100, -1, i64::MAX, i64::MIN]),
             Profile::Wide => self.pick(&[1, 9, 10, 11, 29, 30, 31, 59, 60, 61]),
         }
     }
@@ -108,11 +106,7 @@ impl Generator {
         if self.chance(60) {
             range_end.clear();
         }
-        DeleteRangeRequest {
-            key,
-            range_end,
-            prev_kv: self.chance(40),
-        }
+        DeleteRangeRequest { key, range_end, prev_kv: self.chance(40) }
     }
 
     pub(super) fn compact(&mut self) -> CompactionRequest {
@@ -122,9 +116,6 @@ impl Generator {
             6 => now,
             _ => self.any_revision(),
         };
-        CompactionRequest {
-            revision,
-            physical: self.chance(30),
-        }
+        CompactionRequest { revision, physical: self.chance(30) }
     }
 }

@@ -2,9 +2,7 @@
 //! on how fast a run is, and far away, so that none does; the short ones that a server must round
 //! up are revoked in the step that grants them.
 
-use keelson_api::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest,
-};
+use keelson_api::etcdserverpb::{LeaseGrantRequest, LeaseKeepAliveRequest, LeaseRevokeRequest, LeaseTimeToLiveRequest};
 use rand::Rng;
 
 use super::Generator;
@@ -32,10 +30,7 @@ impl Generator {
     }
 
     pub(super) fn lease_time_to_live(&mut self) -> LeaseTimeToLiveRequest {
-        LeaseTimeToLiveRequest {
-            id: self.lease(),
-            keys: self.chance(60),
-        }
+        LeaseTimeToLiveRequest { id: self.lease(), keys: self.chance(60) }
     }
 
     pub(super) fn lease_keep_alive(&mut self) -> LeaseKeepAliveRequest {

@@ -81,12 +81,7 @@ enum Kind {
 impl Generator {
     pub fn new(seed: u64, profile: Profile) -> Self {
         let rng = StdRng::seed_from_u64(seed);
-        Self {
-            rng,
-            profile,
-            scene: Scene::default(),
-            chosen_leases: 0,
-        }
+        Self { rng, profile, scene: Scene::default(), chosen_leases: 0 }
     }
 
     pub fn next(&mut self, scene: Scene) -> Step {
@@ -134,11 +129,7 @@ mod tests {
 
     fn steps(seed: u64) -> Vec<Step> {
         let mut generator = Generator::new(seed, Profile::Narrow);
-        let scene = Scene {
-            revision: 50,
-            compacted: 9,
-            watches: vec![(1, 4)],
-        };
+        let scene = Scene { revision: 50, compacted: 9, watches: vec![(1, 4)] };
         (0..5_000).map(|_| generator.next(scene.clone())).collect()
     }
 

@@ -10,19 +10,7 @@ use crate::oracle::lease_names::CHOSEN;
 /// With the sentinel's key that makes a dozen. Not more: up to twelve results etcd sorts by
 /// insertion, which keeps the order of equal ones; beyond that, ties come in whatever order Go's
 /// sort leaves them, which is no part of the API.
-const NARROW_KEYS: &[&[u8]] = &[
-    b"\0",
-    b"\0\0",
-    b"\x01",
-    b"a",
-    b"a\0",
-    b"aa",
-    b"ab",
-    b"b",
-    b"z",
-    b"\xff",
-    b"\xff\xff",
-];
+const NARROW_KEYS: &[&[u8]] = &[b"\0", b"\0\0", b"\x01", b"a", b"a\0", b"aa", b"ab", b"b", b"z", b"\xff", b"\xff\xff"];
 const WIDE_KEYS: u32 = 60;
 /// Several of these in one range are more than one chunk or fragment may hold.
 const LARGE_VALUE: std::ops::Range<usize> = 50_000..300_000;
@@ -31,9 +19,7 @@ pub const FIXED_LEASES: &[i64] = &[1, 2, 3, 4, 5, 6, -7];
 
 impl Generator {
     pub(super) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
-        *from
-            .choose(&mut self.rng)
-            .expect("there is something to pick from")
+        *from.choose(&mut self.rng).expect("there is something to pick from")
     }
 
     pub(super) fn key(&mut self) -> Bytes {
@@ -64,11 +50,7 @@ impl Generator {
     pub(super) fn range_bounds(&mut self) -> (Bytes, Bytes) {
         let (key, end) = (self.key(), self.range_end());
         let backwards = !end.is_empty() && end != b"\0"[..] && end < key;
-        if backwards && self.chance(80) {
-            (end, key)
-        } else {
-            (key, end)
-        }
+        if backwards && self.chance(80) { (end, key) } else { (key, end) }
     }
 
     pub(super) fn value(&mut self) -> Bytes {
@@ -76,20 +58,14 @@ impl Generator {
             0..=9 => Bytes::new(),
             10..=79 => format!("v{}", self.rng.random_range(0..6)).into(),
             80..=94 => Bytes::from_static(b"\0\xff\xfe"),
-            _ if self.profile == Profile::Wide => {
-                vec![b'x'; self.rng.random_range(LARGE_VALUE)].into()
-            }
+            _ if self.profile == Profile::Wide => vec![b'x'; self.rng.random_range(LARGE_VALUE)].into(),
             _ => vec![b'x'; self.rng.random_range(100..300)].into(),
         }
     }
 
     /// Most often the present, else a revision that is there, gone, or not there yet.
     pub(super) fn read_revision(&mut self) -> i64 {
-        if self.chance(60) {
-            0
-        } else {
-            self.any_revision()
-        }
+        if self.chance(60) { 0 } else { self.any_revision() }
     }
 
     pub(super) fn any_revision(&mut self) -> i64 {
@@ -125,9 +101,7 @@ impl Generator {
     pub(super) fn lease(&mut self) -> i64 {
         match self.rng.random_range(0..10) {
             0..=5 => self.pick(FIXED_LEASES),
-            6..=8 if self.chosen_leases > 0 => {
-                CHOSEN + self.rng.random_range(0..self.chosen_leases)
-            }
+            6..=8 if self.chosen_leases > 0 => CHOSEN + self.rng.random_range(0..self.chosen_leases),
             _ => self.pick(&[0, 7, 404, -1, i64::MAX, i64::MIN]),
         }
     }

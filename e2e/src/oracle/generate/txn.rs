@@ -34,11 +34,7 @@ impl Generator {
 
     fn branch(&mut self, depth: u32, tidy: bool, taken: &mut Vec<Bytes>) -> Vec<RequestOp> {
         let ops = self.pick(&[0, 1, 1, 2, 2, 3, 4]);
-        (0..ops)
-            .map(|_| RequestOp {
-                request: self.op(depth, tidy, taken),
-            })
-            .collect()
+        (0..ops).map(|_| RequestOp { request: self.op(depth, tidy, taken) }).collect()
     }
 
     fn op(&mut self, depth: u32, tidy: bool, taken: &mut Vec<Bytes>) -> Option<Request> {
@@ -97,11 +93,7 @@ impl Generator {
             result: self.rng.random_range(0..4),
             target,
             key: self.key(),
-            range_end: if self.chance(25) {
-                self.range_end()
-            } else {
-                Bytes::new()
-            },
+            range_end: if self.chance(25) { self.range_end() } else { Bytes::new() },
             target_union: match union {
                 0 => Some(TargetUnion::Version(self.rng.random_range(0..4))),
                 1 => Some(TargetUnion::CreateRevision(self.key_revision())),
@@ -128,13 +120,8 @@ impl Generator {
     fn oversized_txn(&mut self) -> TxnRequest {
         let count = self.pick(&[MOST_OPS, MOST_OPS + 1]);
         let range = |key: Bytes| {
-            let range = RangeRequest {
-                key,
-                ..Default::default()
-            };
-            RequestOp {
-                request: Some(Request::RequestRange(range)),
-            }
+            let range = RangeRequest { key, ..Default::default() };
+            RequestOp { request: Some(Request::RequestRange(range)) }
         };
         let mut txn = TxnRequest::default();
         match self.rng.random_range(0..4) {
@@ -145,14 +132,9 @@ impl Generator {
                 // What the outer one uses is not left for the inner one.
                 let outer = self.rng.random_range(1..MOST_OPS);
                 let inner = (count - outer).max(1);
-                let nested = TxnRequest {
-                    success: (0..inner).map(|_| range(self.real_key())).collect(),
-                    ..Default::default()
-                };
+                let nested = TxnRequest { success: (0..inner).map(|_| range(self.real_key())).collect(), ..Default::default() };
                 txn.success = (1..outer).map(|_| range(self.real_key())).collect();
-                txn.success.push(RequestOp {
-                    request: Some(Request::RequestTxn(nested)),
-                });
+                txn.success.push(RequestOp { request: Some(Request::RequestTxn(nested)) });
             }
         }
         txn

@@ -2,9 +2,7 @@
 
 use bytes::Bytes;
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
-use keelson_api::etcdserverpb::{
-    WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
-};
+use keelson_api::etcdserverpb::{WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest};
 use rand::Rng;
 
 use super::Generator;
@@ -25,14 +23,8 @@ impl Generator {
         }
         let stream = self.stream();
         let (key, range_end) = self.watch_bounds();
-        let start_revision = if stream == HORIZON {
-            self.horizon_start()
-        } else {
-            self.start_revision()
-        };
-        let filters = (0..self.pick(&[0, 0, 0, 0, 1, 2]))
-            .map(|_| self.pick(&[0, 0, 1, 1, 2, -1]))
-            .collect();
+        let start_revision = if stream == HORIZON { self.horizon_start() } else { self.start_revision() };
+        let filters = (0..self.pick(&[0, 0, 0, 0, 1, 2])).map(|_| self.pick(&[0, 0, 1, 1, 2, -1])).collect();
         let mut request = WatchCreateRequest {
             key,
             range_end,
@@ -88,19 +80,12 @@ impl Generator {
             let cancel = WatchCancelRequest { watch_id };
             return watch(self.stream(), Some(RequestUnion::CancelRequest(cancel)));
         }
-        let (stream, watch_id) =
-            self.scene.watches[self.rng.random_range(0..self.scene.watches.len())];
-        watch(
-            stream,
-            Some(RequestUnion::CancelRequest(WatchCancelRequest { watch_id })),
-        )
+        let (stream, watch_id) = self.scene.watches[self.rng.random_range(0..self.scene.watches.len())];
+        watch(stream, Some(RequestUnion::CancelRequest(WatchCancelRequest { watch_id })))
     }
 
     pub(super) fn watch_progress(&mut self) -> Step {
-        watch(
-            self.stream(),
-            Some(RequestUnion::ProgressRequest(WatchProgressRequest {})),
-        )
+        watch(self.stream(), Some(RequestUnion::ProgressRequest(WatchProgressRequest {})))
     }
 
     pub(super) fn watch_nothing(&mut self) -> Step {
@@ -113,10 +98,5 @@ impl Generator {
 }
 
 fn watch(stream: usize, union: Option<RequestUnion>) -> Step {
-    Step::Watch(
-        stream,
-        WatchRequest {
-            request_union: union,
-        },
-    )
+    Step::Watch(stream, WatchRequest { request_union: union })
 }

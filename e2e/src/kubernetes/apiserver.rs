@@ -1,0 +1,169 @@
+//! One kube-apiserver on loopback with the store under test behind it: secrets made on the spot,
+//! no other Kubernetes component beside it.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, bail};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ring::rand::SystemRandom;
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use tempfile::TempDir;
+
+use crate::kubernetes::client::Client;
+use crate::ports::Reservation;
+use crate::{program, wait};
+
+/// How long events live. Short, so that the store's leases end within the test.
+pub const EVENT_TTL: Duration = Duration::from_secs(20);
+/// How often the apiserver compacts the store, to where it was an interval before.
+pub const COMPACTION_INTERVAL: Duration = Duration::from_secs(15);
+
+const START_LIMIT: Duration = Duration::from_secs(90);
+const TOKEN: &str = "e2e-admin";
+const TAIL_LINES: usize = 40;
+const TAIL_COLUMNS: usize = 400;
+
+pub struct ApiServer {
+    child: Child,
+    dir: TempDir,
+    client: Client,
+}
+
+impl ApiServer {
+    /// Starts one and waits until it is ready. A port lost to another process is tried again.
+    pub async fn start(store_url: &str) -> Result<Self> {
+        const ATTEMPTS: usize = 3;
+        let mut attempt = 1;
+        loop {
+            let dir = TempDir::with_prefix("keelson-e2e-apiserver-")?;
+            let log = dir.path().join("log");
+            match Self::launch(store_url, dir).await {
+                Ok(server) => return Ok(server),
+                Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") => attempt += 1,
+                Err(error) => return Err(error.context(log.display().to_string())),
+            }
+        }
+    }
+
+    async fn launch(store_url: &str, dir: TempDir) -> Result<Self> {
+        let path = |name: &str| dir.path().join(name);
+        fs::write(path("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n"))?;
+        fs::write(path("service-account.key"), signing_key()?)?;
+        let port = Reservation::new()?.ports()?.client;
+        let log = File::create(path("log"))?;
+        let mut child = Command::new(program::peer("kube-apiserver")?)
+            .arg(format!("--etcd-servers={store_url}"))
+            .arg(format!("--etcd-compaction-interval={}s", COMPACTION_INTERVAL.as_secs()))
+            .arg(format!("--event-ttl={}s", EVENT_TTL.as_secs()))
+            .args(["--watch-cache=true", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+            // The kubernetes service refuses loopback addresses as endpoints.
+            .arg("--endpoint-reconciler-type=none")
+            .arg(format!("--secure-port={port}"))
+            .arg(flag("--cert-dir", &path("certs")))
+            .arg(flag("--token-auth-file", &path("tokens")))
+            .arg("--authorization-mode=RBAC")
+            .arg("--service-account-issuer=https://kubernetes.default.svc")
+            .arg(flag("--service-account-key-file", &path("service-account.key")))
+            .arg(flag("--service-account-signing-key-file", &path("service-account.key")))
+            .arg("--service-cluster-ip-range=10.96.0.0/16")
+            // The level at which it tells that the store lacks a feature.
+            .arg("--v=4")
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("starting kube-apiserver")?;
+        match ready(&mut child, port, &path("certs/apiserver.crt")).await {
+            Ok(client) => Ok(Self { child, dir, client }),
+            Err(error) => {
+                end(&mut child);
+                Err(error.context(tail(&path("log"))))
+            }
+        }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.dir.path().join("log")
+    }
+
+    /// The lines of the log that contain `text`.
+    pub fn log_lines_with(&self, text: &str) -> Result<Vec<String>> {
+        let log = fs::read(self.log_path())?;
+        Ok(String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).map(str::to_string).collect())
+    }
+
+    pub fn log_tail(&self) -> String {
+        tail(&self.log_path())
+    }
+
+    pub fn still_runs(&mut self) -> Result<()> {
+        match self.child.try_wait()? {
+            None => Ok(()),
+            Some(status) => bail!("kube-apiserver ended: {status}"),
+        }
+    }
+}
+
+impl Drop for ApiServer {
+    fn drop(&mut self) {
+        end(&mut self.child);
+    }
+}
+
+fn flag(name: &str, path: &Path) -> String {
+    format!("{name}={}", path.display())
+}
+
+fn end(child: &mut Child) {
+    // Both fail only for a process that has ended already.
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// The key that service account tokens would be signed with; the apiserver does not start without.
+fn signing_key() -> Result<String> {
+    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
+        .map_err(|_| anyhow!("no key could be generated"))?;
+    let text = BASE64_STANDARD.encode(key);
+    Ok(format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"))
+}
+
+/// The apiserver writes its own certificate first; what verifies it is trusted from then on.
+async fn ready(child: &mut Child, port: u16, certificate: &Path) -> Result<Client> {
+    let mut client = None;
+    wait::until("kube-apiserver is ready", START_LIMIT, async || {
+        if let Some(status) = child.try_wait()? {
+            bail!("kube-apiserver ended during its start: {status}");
+        }
+        let Some(client) = &client else {
+            if fs::read_to_string(certificate).is_ok_and(|pem| pem.matches("END CERTIFICATE").count() == 2) {
+                client = Some(Client::new(port, TOKEN, certificate)?);
+            }
+            return Ok(false);
+        };
+        Ok(client.get("/readyz").await.is_ok_and(|answer| answer.status == 200))
+    })
+    .await?;
+    client.context("ready without a client")
+}
+
+fn tail(log: &Path) -> String {
+    let log = fs::read(log).unwrap_or_default();
+    let log = String::from_utf8_lossy(&log);
+    // At its level of detail most of the log is routine; errors and warnings tell what went wrong.
+    let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with('I')).collect();
+    let mut tail = String::from("--- end of the log of kube-apiserver, without information ---\n");
+    for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
+        tail.extend(line.chars().take(TAIL_COLUMNS));
+        tail.push('\n');
+    }
+    tail
+}
