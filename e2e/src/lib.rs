@@ -5,6 +5,7 @@
 //! one level up, through etcd's own command line.
 
 pub mod etcdctl;
+pub mod kubernetes;
 pub mod oracle;
 pub mod ports;
 pub mod program;

@@ -1,9 +1,12 @@
-//! The thread that applies committed entries. A run of entries becomes one write to the state
-//! store; then the new revision is published, the observer is told, and only then are the
-//! proposers answered, so that nobody hears of a write that cannot be read yet.
+//! Applies committed entries. A run of entries becomes one write to the state store; then the new
+//! revision is published, the observer is told, and only then are the proposers answered, so that
+//! nobody hears of a write that cannot be read yet.
+//!
+//! It runs inside consensus' own runtime rather than on a thread of its own: handing a run over and
+//! back cost more than applying it (`docs/decisions/0003-apply-inline.md`).
 
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use keelson_api::Error;
 use keelson_api::keelson::Command;
@@ -12,7 +15,7 @@ use keelson_state::{Applied, Machine, Position, Reply};
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
 use prost::Message;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use crate::codec;
 use crate::types::{BatchReply, RaftEntry, Types};
@@ -20,16 +23,18 @@ use crate::types::{BatchReply, RaftEntry, Types};
 /// A write to the state store is cut after about so many bytes.
 const COMMIT_BYTES: usize = 4 << 20;
 
-/// Learns what was applied, on the apply thread: it must not block.
+/// Learns what was applied, on the way to the proposers: it must not block.
 pub trait Observer: Send + Sync + 'static {
     /// Revisions and leases of one batch, already readable; `term` and `index` are its log position.
     fn applied(&self, applied: Applied, term: u64, index: u64);
 }
 
 /// Committed entries in order, with the responders of those proposed here.
-pub(crate) struct Run {
-    pub(crate) entries: Vec<(RaftEntry, Option<ApplyResponder<Types>>)>,
-    pub(crate) done: oneshot::Sender<io::Result<()>>,
+pub(crate) type Run = Vec<(RaftEntry, Option<ApplyResponder<Types>>)>;
+
+/// Applies runs, whatever the engine beneath.
+pub(crate) trait Apply: Send {
+    fn apply(&mut self, run: Run) -> io::Result<()>;
 }
 
 pub(crate) struct Applier<B: Backend> {
@@ -40,27 +45,36 @@ pub(crate) struct Applier<B: Backend> {
 }
 
 impl<B: Backend> Applier<B> {
-    /// Starts the thread; it ends when the sender is dropped.
-    pub(crate) fn start(
-        machine: Machine<B>,
-        position: Position,
-        observer: Arc<dyn Observer>,
-    ) -> io::Result<(mpsc::Sender<Run>, watch::Receiver<u64>, std::thread::JoinHandle<()>)> {
+    pub(crate) fn new(machine: Machine<B>, position: Position, observer: Arc<dyn Observer>) -> Self {
         let applied_index = watch::Sender::new(position.index);
-        let applied = applied_index.subscribe();
-        let (runs, queue) = mpsc::channel::<Run>();
-        let mut applier = Self { machine, position, observer, applied_index };
-        let thread = std::thread::Builder::new().name("apply".into()).spawn(move || {
-            while let Ok(run) = queue.recv() {
-                let result = applier.apply(run.entries);
-                // The node is being stopped when nobody waits.
-                let _ = run.done.send(result);
-            }
-        })?;
-        Ok((runs, applied, thread))
+        Self { machine, position, observer, applied_index }
     }
 
-    fn apply(&mut self, entries: Vec<(RaftEntry, Option<ApplyResponder<Types>>)>) -> io::Result<()> {
+    /// Index of the newest applied entry.
+    pub(crate) fn applied(&self) -> watch::Receiver<u64> {
+        self.applied_index.subscribe()
+    }
+
+    fn command(&mut self, encoded: bytes::Bytes, term: u64) -> Result<Result<Reply, Error>, StorageError> {
+        match Command::decode(encoded) {
+            Ok(command) => self.machine.apply(&command, term),
+            Err(e) => Err(StorageError(format!("a command in the raft log cannot be decoded: {e}"))),
+        }
+    }
+
+    fn commit(&mut self, answers: &mut Vec<(ApplyResponder<Types>, BatchReply)>) -> io::Result<()> {
+        let applied = self.machine.commit(&self.position).map_err(io::Error::other)?;
+        self.observer.applied(applied, self.position.term, self.position.index);
+        self.applied_index.send_replace(self.position.index);
+        for (responder, replies) in answers.drain(..) {
+            responder.send(replies);
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> Apply for Applier<B> {
+    fn apply(&mut self, entries: Run) -> io::Result<()> {
         let mut answers: Vec<(ApplyResponder<Types>, BatchReply)> = Vec::new();
         for (entry, responder) in entries {
             let term = codec::term_of(&entry.log_id);
@@ -86,22 +100,5 @@ impl<B: Backend> Applier<B> {
             }
         }
         self.commit(&mut answers)
-    }
-
-    fn command(&mut self, encoded: bytes::Bytes, term: u64) -> Result<Result<Reply, Error>, StorageError> {
-        match Command::decode(encoded) {
-            Ok(command) => self.machine.apply(&command, term),
-            Err(e) => Err(StorageError(format!("a command in the raft log cannot be decoded: {e}"))),
-        }
-    }
-
-    fn commit(&mut self, answers: &mut Vec<(ApplyResponder<Types>, BatchReply)>) -> io::Result<()> {
-        let applied = self.machine.commit(&self.position).map_err(io::Error::other)?;
-        self.observer.applied(applied, self.position.term, self.position.index);
-        self.applied_index.send_replace(self.position.index);
-        for (responder, replies) in answers.drain(..) {
-            responder.send(replies);
-        }
-        Ok(())
     }
 }

@@ -1,9 +1,9 @@
-//! openraft's view of the state machine: it hands entries to the apply thread, and reports a
+//! openraft's view of the state machine: it applies entries that are on this member's disk, and reports a
 //! "snapshot" that is simply the state store as far as it has been flushed, so that the log below
 //! it can be purged.
 
 use std::io;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use keelson_state::Position;
@@ -11,9 +11,9 @@ use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, S
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use openraft::OptionalSend;
 use parking_lot::Mutex;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
-use crate::apply::Run;
+use crate::apply::Apply;
 use crate::codec;
 use crate::types::{RaftLogId, RaftStoredMembership, Types};
 
@@ -26,7 +26,7 @@ pub(crate) type FlushedPosition = Arc<dyn Fn() -> io::Result<Position> + Send + 
 pub(crate) struct StateSnapshot;
 
 pub(crate) struct StateMachine {
-    runs: mpsc::Sender<Run>,
+    applier: Mutex<Box<dyn Apply>>,
     durable: watch::Receiver<u64>,
     position: Position,
     flushed: FlushedPosition,
@@ -35,13 +35,13 @@ pub(crate) struct StateMachine {
 
 impl StateMachine {
     pub(crate) fn new(
-        runs: mpsc::Sender<Run>,
+        applier: Box<dyn Apply>,
         durable: watch::Receiver<u64>,
         position: Position,
         flushed: FlushedPosition,
     ) -> Self {
         let reported = Arc::new(Mutex::new(position.clone()));
-        Self { runs, durable, position, flushed, reported }
+        Self { applier: Mutex::new(applier), durable, position, flushed, reported }
     }
 }
 
@@ -86,9 +86,7 @@ impl RaftStateMachine<Types> for StateMachine {
         let Some(last) = entries.last().map(|(entry, _)| entry.log_id.index) else { return Ok(()) };
         // A commit by the others' disks is not enough: this member's own log must replay what it applies.
         self.durable.wait_for(|d| *d >= last).await.map_err(io::Error::other)?;
-        let (done, result) = oneshot::channel();
-        self.runs.send(Run { entries, done }).map_err(|_| io::Error::other("the apply thread has ended"))?;
-        result.await.map_err(|_| io::Error::other("the apply thread has ended"))?
+        self.applier.get_mut().apply(entries)
     }
 
     async fn get_snapshot_builder(&mut self) -> FlushedState {

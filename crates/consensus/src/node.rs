@@ -84,7 +84,6 @@ pub struct Node {
     proposals: mpsc::Sender<Proposal>,
     reads: mpsc::Sender<read_index::Waiter>,
     applied: watch::Receiver<u64>,
-    apply_thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     member_id: u64,
 }
 
@@ -100,15 +99,17 @@ impl Node {
         observer: Arc<dyn Observer>,
     ) -> Result<Self, NodeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
+            // Two, so that an apply that waits for the disk does not hold up heartbeats.
+            .worker_threads(2)
             .max_blocking_threads(4)
             .thread_name("raft")
-            .enable_all()
+            .enable_time()
             .build()?;
         let log = Log::new(log)?;
-        let (runs, applied, apply_thread) = Applier::start(machine, position.clone(), observer)?;
+        let applier = Applier::new(machine, position.clone(), observer);
+        let applied = applier.applied();
         let flushed: FlushedPosition = Arc::new(flushed);
-        let state_machine = StateMachine::new(runs, log.durable(), position, flushed.clone());
+        let state_machine = StateMachine::new(Box::new(applier), log.durable(), position, flushed.clone());
         let committed = log.committed()?.map_or(0, |id| id.index);
         let raft = runtime.block_on(start_raft(options, log, state_machine))?;
 
@@ -122,7 +123,6 @@ impl Node {
             proposals,
             reads,
             applied,
-            apply_thread: Mutex::new(Some(apply_thread)),
             member_id: options.member_id,
             runtime: Mutex::new(None),
         };
@@ -185,13 +185,8 @@ impl Node {
         if let Err(e) = runtime.block_on(self.raft.shutdown()) {
             tracing::warn!(error = %e, "consensus did not stop cleanly");
         }
-        // With its tasks go the senders that keep the apply thread and the log thread alive.
+        // With its tasks goes the sender that keeps the log thread alive.
         runtime.shutdown_timeout(Duration::from_secs(5));
-        if let Some(apply) = self.apply_thread.lock().take()
-            && apply.join().is_err()
-        {
-            tracing::error!("the apply thread has panicked");
-        }
     }
 }
 

@@ -160,8 +160,8 @@ pub fn install(outputs: &[String], level: &str, json: bool) -> Result<(), String
         "dpanic" | "panic" | "fatal" => "error",
         _ => return Err(format!("--log-level: unknown level {level:?}; use debug, info, warn, error, panic or fatal")),
     };
-    let library = if filter == "error" { "error" } else { "warn" };
-    let filter = EnvFilter::new(format!("{filter},openraft={library},h2=warn,hyper=warn"));
+    // openraft warns of things that are ordinary, such as a vote that overtakes a message.
+    let filter = EnvFilter::new(format!("{filter},openraft=error,h2=warn,hyper=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .event_format(Lines { json })

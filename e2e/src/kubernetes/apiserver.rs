@@ -10,7 +10,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
+use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
 use tempfile::TempDir;
 
 use crate::kubernetes::client::Client;
@@ -40,11 +40,10 @@ impl ApiServer {
         let mut attempt = 1;
         loop {
             let dir = TempDir::with_prefix("keelson-e2e-apiserver-")?;
-            let log = dir.path().join("log");
             match Self::launch(store_url, dir).await {
                 Ok(server) => return Ok(server),
                 Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") => attempt += 1,
-                Err(error) => return Err(error.context(log.display().to_string())),
+                Err(error) => return Err(error),
             }
         }
     }
@@ -52,7 +51,9 @@ impl ApiServer {
     async fn launch(store_url: &str, dir: TempDir) -> Result<Self> {
         let path = |name: &str| dir.path().join(name);
         fs::write(path("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n"))?;
-        fs::write(path("service-account.key"), signing_key()?)?;
+        let (signing_key, public_key) = key_pair()?;
+        fs::write(path("service-account.key"), signing_key)?;
+        fs::write(path("service-account.pub"), public_key)?;
         let port = Reservation::new()?.ports()?.client;
         let log = File::create(path("log"))?;
         let mut child = Command::new(program::peer("kube-apiserver")?)
@@ -67,11 +68,11 @@ impl ApiServer {
             .arg(flag("--token-auth-file", &path("tokens")))
             .arg("--authorization-mode=RBAC")
             .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(flag("--service-account-key-file", &path("service-account.key")))
+            .arg(flag("--service-account-key-file", &path("service-account.pub")))
             .arg(flag("--service-account-signing-key-file", &path("service-account.key")))
             .arg("--service-cluster-ip-range=10.96.0.0/16")
-            // The level at which it tells that the store lacks a feature.
-            .arg("--v=4")
+            // Where it tells that the store lacks a feature.
+            .args(["--v=2", "--vmodule=store=4,watcher=4,feature_support_checker=4"])
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
@@ -128,12 +129,22 @@ fn end(child: &mut Child) {
     let _ = child.wait();
 }
 
-/// The key that service account tokens would be signed with; the apiserver does not start without.
-fn signing_key() -> Result<String> {
-    let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &SystemRandom::new())
-        .map_err(|_| anyhow!("no key could be generated"))?;
-    let text = BASE64_STANDARD.encode(key);
-    Ok(format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n"))
+/// The keys that service account tokens would be signed and verified with, as PEM. There are no
+/// such tokens here, but the apiserver does not start without.
+fn key_pair() -> Result<(String, String)> {
+    // What a public key of this curve begins with in DER: SubjectPublicKeyInfo, up to the point.
+    const P256_HEADER: &[u8] =
+        b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\x03\x42\x00";
+    let random = SystemRandom::new();
+    let algorithm = &ECDSA_P256_SHA256_ASN1_SIGNING;
+    let private = EcdsaKeyPair::generate_pkcs8(algorithm, &random).map_err(|_| anyhow!("no key could be generated"))?;
+    let pair = EcdsaKeyPair::from_pkcs8(algorithm, private.as_ref(), &random).map_err(|error| anyhow!("{error}"))?;
+    let public = [P256_HEADER, pair.public_key().as_ref()].concat();
+    Ok((pem("PRIVATE KEY", private.as_ref()), pem("PUBLIC KEY", &public)))
+}
+
+fn pem(what: &str, der: &[u8]) -> String {
+    format!("-----BEGIN {what}-----\n{}\n-----END {what}-----\n", BASE64_STANDARD.encode(der))
 }
 
 /// The apiserver writes its own certificate first; what verifies it is trusted from then on.
@@ -158,9 +169,9 @@ async fn ready(child: &mut Child, port: u16, certificate: &Path) -> Result<Clien
 fn tail(log: &Path) -> String {
     let log = fs::read(log).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
-    // At its level of detail most of the log is routine; errors and warnings tell what went wrong.
-    let lines: Vec<&str> = log.lines().filter(|line| !line.starts_with('I')).collect();
-    let mut tail = String::from("--- end of the log of kube-apiserver, without information ---\n");
+    // Most of the log is routine; errors and warnings tell what went wrong.
+    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with(['W', 'E', 'F']) && !line.contains("Skipping API")).collect();
+    let mut tail = String::from("--- last warnings and errors of kube-apiserver ---\n");
     for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
         tail.extend(line.chars().take(TAIL_COLUMNS));
         tail.push('\n');

@@ -2,7 +2,7 @@
 //! watchers they concern, and each stream fetches for its marked watchers when it can send.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 
 use bytes::Bytes;
@@ -18,6 +18,9 @@ use crate::read::{Query, ReadError};
 use crate::row;
 use crate::store::Store;
 use crate::write::{Event, EventKind};
+
+/// Up to so many watchers are marked where a transaction is published; more by the dispatch thread.
+const INLINE_WATCHERS: usize = 256;
 
 /// How a stream is told that some of its watchers have something to fetch.
 pub trait Wake: Send + Sync + 'static {
@@ -60,6 +63,8 @@ struct Shared<B> {
     groups: RwLock<Groups>,
     /// All watchers have been marked for revisions up to this one.
     dispatched: AtomicI64,
+    /// Batches on their way to the dispatch thread.
+    queued: AtomicUsize,
     waiting: Mutex<Vec<(i64, Box<dyn FnOnce() + Send>)>>,
 }
 
@@ -134,6 +139,7 @@ impl<B: Backend> Hub<B> {
             ring: RwLock::new(Ring::new(revision)),
             groups: RwLock::default(),
             dispatched: AtomicI64::new(revision),
+            queued: AtomicUsize::new(0),
             waiting: Mutex::default(),
         });
         let (dispatch, queue) = mpsc::channel::<Vec<Arc<RingTransaction>>>();
@@ -141,6 +147,7 @@ impl<B: Backend> Hub<B> {
         std::thread::Builder::new().name("watch".into()).spawn(move || {
             while let Ok(transactions) = queue.recv() {
                 dispatcher.dispatch(&transactions);
+                dispatcher.queued.fetch_sub(1, Ordering::AcqRel);
             }
         })?;
         Ok(Self { shared, dispatch })
@@ -159,6 +166,13 @@ impl<B: Backend> Hub<B> {
         let mut ring = self.shared.ring.write();
         transactions.iter().for_each(|t| ring.push(t.clone()));
         drop(ring);
+        // Waking the thread costs more than marking a few watchers. Order matters: a watcher marked
+        // for a newer revision first would skip the older one, so the queue must be empty.
+        let few = self.shared.groups.read().len() <= INLINE_WATCHERS;
+        if few && self.shared.queued.load(Ordering::Acquire) == 0 {
+            return self.shared.dispatch(&transactions);
+        }
+        self.shared.queued.fetch_add(1, Ordering::AcqRel);
         // The thread lives as long as this sender.
         let _ = self.dispatch.send(transactions);
     }

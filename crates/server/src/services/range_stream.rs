@@ -77,7 +77,8 @@ struct Pieces {
 
 impl Pieces {
     fn new(mut request: RangeRequest, target_bytes: usize) -> Self {
-        let left = if request.limit == 0 { i64::MAX } else { request.limit };
+        // A negative limit is no limit, as in a plain range.
+        let left = if request.limit <= 0 { i64::MAX } else { request.limit };
         request.limit = FIRST_PIECE.min(left);
         Self { request, left, sent: 0, header_revision: 0, target_bytes, done: false }
     }

@@ -1,0 +1,251 @@
+//! Kubernetes' apiserver works on Keelson as on etcd, and gets over its crashes: nothing that it
+//! acknowledged is lost, and no watcher misses, repeats or reorders anything.
+//!
+//! Environment, for longer runs: `KEELSON_KUBE_OBJECTS` config maps (and in proportion the rest),
+//! `KEELSON_KUBE_WRITES` before the first crash and `KEELSON_KUBE_KILLS` crashes.
+//! `KEELSON_UNDER_TEST=etcd` runs it on etcd, which tests the test.
+
+use std::env;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use hyper::Method;
+use keelson_e2e::kubernetes::apiserver::{ApiServer, EVENT_TTL};
+use keelson_e2e::kubernetes::client::Client;
+use keelson_e2e::kubernetes::history::Snapshot;
+use keelson_e2e::kubernetes::ledger::Ledger;
+use keelson_e2e::kubernetes::metrics::Metrics;
+use keelson_e2e::kubernetes::object::{KINDS, Kind, NAMESPACES, namespace, widget_definition};
+use keelson_e2e::kubernetes::past::Past;
+use keelson_e2e::kubernetes::reader::Reader;
+use keelson_e2e::kubernetes::traffic::Traffic;
+use keelson_e2e::kubernetes::watcher::{Shared, follow, lock};
+use keelson_e2e::kubernetes::worker::{Share, Worker};
+use keelson_e2e::program::Program;
+use keelson_e2e::server::Server;
+use keelson_e2e::wait;
+use serde_json::json;
+use tokio::task::JoinSet;
+
+const WORKERS: usize = 8;
+/// After the store's restart; gRPC's longest pause between two attempts is three seconds.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
+/// Acknowledged writes between one crash and the next.
+const WRITES_BETWEEN_KILLS: u64 = 300;
+const LOAD_LIMIT: Duration = Duration::from_secs(3600);
+/// Later than that an expired event must not be there.
+const EXPIRY_LIMIT: Duration = Duration::from_secs(30);
+
+fn setting(name: &str, default: usize) -> Result<usize> {
+    env::var(name).map_or(Ok(default), |text| text.parse().with_context(|| format!("{name} is {text}")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_apiserver_works_on_it_and_gets_over_its_crashes() -> Result<()> {
+    // As kubeadm configures etcd: watches without events hear of the revision often.
+    let mut store = Server::start(Program::under_test()?, &["--watch-progress-notify-interval=5s"]).await?;
+    let mut apiserver = ApiServer::start(&store.client_url()).await?;
+    let result = scenario(&mut store, &mut apiserver).await;
+    result.map_err(|error| error.context(format!("{}\n{}", store.log_tail(), apiserver.log_tail())))
+}
+
+async fn scenario(store: &mut Server, apiserver: &mut ApiServer) -> Result<()> {
+    let begin = Instant::now();
+    let told = |what: &str| println!("{:>4} s: {what}", begin.elapsed().as_secs());
+    let client = apiserver.client().clone();
+    prepare(&client).await?;
+    let mut load = Load::start(&client)?;
+    load.watches_are_complete().await?;
+    told("watching");
+
+    load.writes(500).await?;
+    let past = [Past::remember(&client, Kind::ConfigMap).await?, Past::remember(&client, Kind::Event).await?];
+    load.writes(setting("KEELSON_KUBE_WRITES", 9_000)? as u64).await?;
+    told(&format!("{} writes", load.traffic.writes()));
+    healthy(&client).await?;
+    undisturbed(apiserver, &client).await?;
+    for past in past {
+        load.unless_it_fails(past.is_gone(&client)).await?;
+    }
+    told("the past is gone");
+
+    for kill in 0..setting("KEELSON_KUBE_KILLS", 4)? {
+        load.writes(WRITES_BETWEEN_KILLS).await?;
+        load.traffic.outage_begins();
+        store.kill();
+        store.restart().await?;
+        load.traffic.store_restarted();
+        let restarted = Instant::now();
+        load.until("the apiserver is back", RECOVERY_LIMIT, async |traffic| {
+            Ok(traffic.recovered() && healthy(&client).await.is_ok())
+        })
+        .await?;
+        load.traffic.outage_ends();
+        apiserver.still_runs()?;
+        told(&format!("crash {}: back {:.1?} after the restart", kill + 1, restarted.elapsed()));
+    }
+    load.writes(WRITES_BETWEEN_KILLS).await?;
+
+    let excused = load.traffic.excused();
+    let (watchers, ledger, lists) = load.finish(&client).await?;
+    told(&format!("{} lists, {excused} requests failed in crashes", lists.len()));
+    for (kind, history) in &watchers {
+        let expected = ledger.changes(*kind);
+        // Afterwards it is compared in full; this only waits.
+        let limit = if *kind == Kind::Event { EVENT_TTL + EXPIRY_LIMIT } else { RECOVERY_LIMIT };
+        let _ = wait::until("all changes are seen", limit, async || Ok(lock(history).ours() >= expected)).await;
+        let differences = ledger.differences(*kind, &lock(history));
+        alike(&format!("{} changes of {kind:?}", expected), differences)?;
+    }
+    told("events are the writes");
+
+    for (kind, list) in lists {
+        let history = watchers.iter().find(|(of, _)| *of == kind).map(|(_, history)| history).context("no such watcher")?;
+        wait::until("the watch is where the list was", RECOVERY_LIMIT, async || Ok(lock(history).revision() >= list.revision))
+            .await?;
+        alike(&list.request, lock(history).differences(&list))?;
+    }
+    told("lists are the events");
+    healthy(&client).await?;
+    apiserver.still_runs()?;
+    complete(apiserver)
+}
+
+async fn prepare(client: &Client) -> Result<()> {
+    let create = async |path: &str, body| {
+        let answer = client.call(Method::POST, path, Some(&body)).await?;
+        ensure!(answer.status == 201, "{path}: status {}: {}", answer.status, answer.text());
+        Ok(())
+    };
+    create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widget_definition()).await?;
+    for number in 0..NAMESPACES {
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace(number)}});
+        create("/api/v1/namespaces", namespace).await?;
+    }
+    wait::until("custom resources are served", RECOVERY_LIMIT, async || {
+        Ok(client.get(&Kind::Widget.collection(None)).await?.status == 200)
+    })
+    .await
+}
+
+type Watchers = Vec<(Kind, Shared)>;
+type Lists = Vec<(Kind, Snapshot)>;
+
+/// Everything that works at the same time. What fails is told by whoever waits for it.
+struct Load {
+    traffic: Arc<Traffic>,
+    watchers: Watchers,
+    following: JoinSet<Result<()>>,
+    workers: JoinSet<Result<Ledger>>,
+    reader: JoinSet<Result<Lists>>,
+}
+
+impl Load {
+    fn start(client: &Client) -> Result<Self> {
+        let traffic = Arc::new(Traffic::default());
+        let mut following = JoinSet::new();
+        let watchers: Watchers = KINDS.iter().map(|kind| (*kind, Shared::default())).collect();
+        for (kind, history) in &watchers {
+            following.spawn(follow(client.clone(), *kind, history.clone(), traffic.clone()));
+        }
+        let objects = setting("KEELSON_KUBE_OBJECTS", 2_400)? / WORKERS;
+        let share = Share { config_maps: objects, widgets: objects / 4, leases: objects / 12 };
+        let workers = (0..WORKERS).map(|number| Worker::new(number, share, client.clone(), traffic.clone()).run()).collect();
+        let reader = Reader { client: client.clone(), traffic: traffic.clone() };
+        let reader = JoinSet::from_iter([reader.run()]);
+        Ok(Self { traffic, watchers, following, workers, reader })
+    }
+
+    /// Waits, but not when part of the load has failed.
+    async fn until(&mut self, what: &str, limit: Duration, holds: impl AsyncFn(&Traffic) -> Result<bool>) -> Result<()> {
+        let traffic = self.traffic.clone();
+        self.unless_it_fails(wait::until(what, limit, async || holds(&traffic).await)).await
+    }
+
+    async fn unless_it_fails(&mut self, wait: impl Future<Output = Result<()>>) -> Result<()> {
+        tokio::select! {
+            result = wait => result,
+            Some(result) = self.following.join_next() => result?.and_then(|()| bail!("a watcher ended")),
+            Some(result) = self.workers.join_next() => result?.and_then(|_| bail!("a worker ended")),
+            Some(result) = self.reader.join_next() => result?.and_then(|_| bail!("the reader ended")),
+        }
+    }
+
+    async fn watches_are_complete(&mut self) -> Result<()> {
+        let watchers: Vec<Shared> = self.watchers.iter().map(|(_, history)| history.clone()).collect();
+        self.until("all watches have begun", RECOVERY_LIMIT, async |_| {
+            Ok(watchers.iter().all(|history| lock(history).complete()))
+        })
+        .await
+    }
+
+    async fn writes(&mut self, number: u64) -> Result<()> {
+        let goal = self.traffic.writes() + number;
+        self.until(&format!("{number} writes"), LOAD_LIMIT, async |traffic| Ok(traffic.writes() >= goal)).await
+    }
+
+    /// Ends the load; the watchers go on. The lists that were taken get a last fresh one of each kind.
+    async fn finish(mut self, client: &Client) -> Result<(Watchers, Ledger, Lists)> {
+        self.traffic.stop();
+        let mut ledger = Ledger::default();
+        while let Some(worker) = self.workers.join_next().await {
+            ledger.merge(worker??);
+        }
+        let mut lists = self.reader.join_next().await.context("no reader")???;
+        let reader = Reader { client: client.clone(), traffic: self.traffic };
+        for kind in KINDS {
+            lists.push((kind, reader.whole(kind).await?.context("a list outside of outages")?));
+        }
+        Ok((self.watchers, ledger, lists))
+    }
+}
+
+async fn healthy(client: &Client) -> Result<()> {
+    for path in ["/readyz", "/healthz/etcd", "/readyz/etcd-readiness"] {
+        let answer = client.get(path).await?;
+        ensure!(answer.status == 200, "{path}: status {}: {}", answer.status, answer.text());
+    }
+    Ok(())
+}
+
+fn alike(what: &str, differences: Vec<String>) -> Result<()> {
+    const TOLD: usize = 5;
+    if !differences.is_empty() {
+        let first: Vec<&String> = differences.iter().take(TOLD).collect();
+        bail!("{what}: {} differences: {first:#?}", differences.len());
+    }
+    Ok(())
+}
+
+/// Before the first crash no request to the store may have failed, and the apiserver must have
+/// used all that it can use of the store.
+async fn undisturbed(apiserver: &ApiServer, client: &Client) -> Result<()> {
+    let metrics = Metrics::read(client).await?;
+    for name in [
+        "etcd_request_errors_total",
+        "apiserver_storage_decode_errors_total",
+        "apiserver_watch_cache_initialization_errors_total",
+    ] {
+        ensure!(metrics.sum(name, &[]) == 0.0, "{}", metrics.tell(name));
+    }
+    ensure!(metrics.sum("etcd_requests_total", &["operation=\"listStream\""]) > 0.0, "RangeStream was never used");
+    ensure!(metrics.sum("etcd_requests_total", &["operation=\"list\""]) == 0.0, "lists fell back from RangeStream");
+    let consistent = "apiserver_watch_cache_consistent_read_total";
+    for kind in [Kind::ConfigMap, Kind::Widget, Kind::Lease] {
+        let of = format!("resource=\"{}\"", kind.plural());
+        ensure!(metrics.sum(consistent, &[&of, "success=\"true\""]) > 0.0, "no list of {kind:?} came from the cache");
+    }
+    ensure!(metrics.sum(consistent, &["success=\"false\""]) == 0.0, "the cache fell behind: {}", metrics.tell(consistent));
+    ensure!(metrics.sum("etcd_bookmark_total", &[]) > 0.0, "no progress was told");
+    complete(apiserver)
+}
+
+/// The apiserver must not have met anything that the store lacks.
+fn complete(apiserver: &ApiServer) -> Result<()> {
+    for text in ["Unimplemented", "unimplemented", "does not support", "panic"] {
+        let lines = apiserver.log_lines_with(text)?;
+        ensure!(lines.is_empty(), "the apiserver's log: {lines:#?}");
+    }
+    Ok(())
+}
