@@ -49,11 +49,7 @@ pub fn checkout() -> PathBuf {
 
 /// Where `e2e/peers/build.sh` puts etcd and its load tool.
 fn peers() -> PathBuf {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     set("KEELSON_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|d| d.join("keelson")))
         .unwrap_or_else(|| set("HOME").unwrap_or_default().join(".cache/keelson"))
@@ -61,12 +57,7 @@ fn peers() -> PathBuf {
 }
 
 fn list(value: &str) -> Vec<String> {
-    value
-        .split(',')
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .map(Into::into)
-        .collect()
+    value.split(',').map(str::trim).filter(|s| !s.is_empty()).map(Into::into).collect()
 }
 
 pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Args> {
@@ -101,10 +92,7 @@ pub fn parse(mut words: impl Iterator<Item = String>) -> Result<Args> {
             "--only" => args.only = list(&value()?),
             "--runs" => args.runs = Some(value()?.parse()?),
             "--servers" => {
-                args.servers = list(&value()?)
-                    .iter()
-                    .map(|s| s.parse())
-                    .collect::<Result<_>>()?;
+                args.servers = list(&value()?).iter().map(|s| s.parse()).collect::<Result<_>>()?;
             }
             "--etcd" => args.etcd = value()?.into(),
             "--benchmark" => args.benchmark = value()?.into(),
@@ -128,14 +116,7 @@ mod tests {
 
     #[test]
     fn takes_values_after_a_space_or_an_equals_sign() {
-        let words = [
-            "--quick",
-            "--only=put-1,list",
-            "--servers",
-            "etcd",
-            "--runs",
-            "5",
-        ];
+        let words = ["--quick", "--only=put-1,list", "--servers", "etcd", "--runs", "5"];
         let args = parse(words.into_iter().map(Into::into)).unwrap();
         assert!(args.quick);
         assert_eq!(args.only, ["put-1", "list"]);

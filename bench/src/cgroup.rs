@@ -19,11 +19,7 @@ impl Cgroup {
     /// Fails with a plain message where the machine does not let us.
     pub fn new(name: &str, bytes: u64) -> Result<Self> {
         let v1 = Path::new(V1).join("memory.limit_in_bytes").exists();
-        let (root, limit) = if v1 {
-            (V1, "memory.limit_in_bytes")
-        } else {
-            (V2, "memory.max")
-        };
+        let (root, limit) = if v1 { (V1, "memory.limit_in_bytes") } else { (V2, "memory.max") };
         let path = Path::new(root).join(name);
         let why = "no memory cgroup can be made here (that takes root)";
         fs::create_dir_all(&path).context(why)?;
@@ -35,12 +31,9 @@ impl Cgroup {
     /// Whether a process of the group was killed for want of memory.
     pub fn killed(&self) -> bool {
         // Version 1 says it in the first of these files, version 2 in the second.
-        let told =
-            ["memory.oom_control", "memory.events"].map(|f| fs::read_to_string(self.path.join(f)));
+        let told = ["memory.oom_control", "memory.events"].map(|f| fs::read_to_string(self.path.join(f)));
         let lines = told.iter().flatten().flat_map(|text| text.lines());
-        lines
-            .filter_map(|l| l.strip_prefix("oom_kill "))
-            .any(|count| count.trim() != "0")
+        lines.filter_map(|l| l.strip_prefix("oom_kill ")).any(|count| count.trim() != "0")
     }
 
     /// The file that moves a process into the group.

@@ -8,9 +8,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 use keelson_api::etcdserverpb::kv_client::KvClient;
-use keelson_api::etcdserverpb::{
-    PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request,
-};
+use keelson_api::etcdserverpb::{PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request};
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
@@ -84,27 +82,15 @@ impl Random {
 
 /// One put on a connection of its own.
 pub async fn put_once(endpoint: &str, key: &'static [u8]) -> Result<()> {
-    let request = PutRequest {
-        key: key.into(),
-        value: "x".into(),
-        ..Default::default()
-    };
+    let request = PutRequest { key: key.into(), value: "x".into(), ..Default::default() };
     kv(connect(endpoint).await?).put(request).await?;
     Ok(())
 }
 
 /// The store's revision, by a linearizable read.
 pub async fn revision(kv: &mut Kv) -> Result<i64> {
-    let request = RangeRequest {
-        key: "bench-ready".into(),
-        ..Default::default()
-    };
-    Ok(kv
-        .range(request)
-        .await?
-        .into_inner()
-        .header
-        .map_or(0, |h| h.revision))
+    let request = RangeRequest { key: "bench-ready".into(), ..Default::default() };
+    Ok(kv.range(request).await?.into_inner().header.map_or(0, |h| h.revision))
 }
 
 /// Writes each of the keys once, in transactions of many puts, several at a time.
@@ -114,13 +100,7 @@ pub async fn fill(endpoint: &str, keys: Range<u64>, len: usize) -> Result<()> {
 }
 
 /// Writes each of the keys once, `batch` puts per transaction, by so many tasks.
-pub async fn write(
-    endpoint: &str,
-    keys: Range<u64>,
-    len: usize,
-    batch: u64,
-    tasks: usize,
-) -> Result<()> {
+pub async fn write(endpoint: &str, keys: Range<u64>, len: usize, batch: u64, tasks: usize) -> Result<()> {
     let next = Arc::new(AtomicU64::new(keys.start));
     let channels = connect_all(endpoint, tasks.min(10)).await?;
     let mut writers = JoinSet::new();
@@ -134,37 +114,19 @@ pub async fn write(
     Ok(())
 }
 
-async fn write_share(
-    mut kv: Kv,
-    next: Arc<AtomicU64>,
-    end: u64,
-    len: usize,
-    batch: u64,
-) -> Result<()> {
+async fn write_share(mut kv: Kv, next: Arc<AtomicU64>, end: u64, len: usize, batch: u64) -> Result<()> {
     loop {
         let start = next.fetch_add(batch, Ordering::Relaxed);
         if start >= end {
             return Ok(());
         }
-        let put = |n| PutRequest {
-            key: key(n),
-            value: value(n, len),
-            ..Default::default()
-        };
+        let put = |n| PutRequest { key: key(n), value: value(n, len), ..Default::default() };
         if batch == 1 {
             kv.put(put(start)).await?;
             continue;
         }
         let puts = (start..end.min(start + batch)).map(put);
-        let success = puts
-            .map(|p| RequestOp {
-                request: Some(Request::RequestPut(p)),
-            })
-            .collect();
-        kv.txn(TxnRequest {
-            success,
-            ..Default::default()
-        })
-        .await?;
+        let success = puts.map(|p| RequestOp { request: Some(Request::RequestPut(p)) }).collect();
+        kv.txn(TxnRequest { success, ..Default::default() }).await?;
     }
 }

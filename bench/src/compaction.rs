@@ -20,13 +20,7 @@ pub async fn run(bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> 
     for _ in 0..sizes.compact_revisions {
         client::fill(&server.endpoint, 0..sizes.compact_keys, sizes.value).await?;
     }
-    let mix = Mix {
-        tasks: 100,
-        keys: sizes.compact_keys,
-        value: sizes.value,
-        read_percent: 0,
-        pace: Default::default(),
-    };
+    let mix = Mix { tasks: 100, keys: sizes.compact_keys, value: sizes.value, read_percent: 0, pace: Default::default() };
     let endpoint = &server.endpoint;
     let before = mix::run_for(endpoint, mix, sizes.compact_window);
     rows.push(measure(bench, &server, "puts-before-compaction", before).await?);
@@ -38,10 +32,7 @@ pub async fn run(bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> 
         let start = Instant::now();
         let window = tokio::time::sleep(sizes.compact_window);
         // `physical` answers when the history is gone and not just out of sight.
-        let compact = kv.compact(CompactionRequest {
-            revision,
-            physical: true,
-        });
+        let compact = kv.compact(CompactionRequest { revision, physical: true });
         // Where clean-up is left to the background, the window makes it count all the same.
         let compact = async {
             let answer = compact.await;

@@ -55,9 +55,7 @@ impl Metric {
 
 /// Over the runs of one row and server.
 pub fn over_runs(records: &[Record], server: &str, row: &str, metric: Metric) -> Option<Spread> {
-    let runs = records
-        .iter()
-        .filter(|r| r.server == server && r.row == row);
+    let runs = records.iter().filter(|r| r.server == server && r.row == row);
     spread(runs.filter_map(|r| metric.of(r)))
 }
 
@@ -80,12 +78,7 @@ pub struct Goal {
 }
 
 const fn goal(row: &'static str, metric: Metric, factor: f64) -> Goal {
-    Goal {
-        row,
-        metric,
-        base: Base::Etcd,
-        factor,
-    }
+    Goal { row, metric, base: Base::Etcd, factor }
 }
 
 pub const GOALS: &[Goal] = &[
@@ -105,18 +98,8 @@ pub const GOALS: &[Goal] = &[
     goal("list-streamed", Metric::Peak, 0.5),
     goal("restart", Metric::P50, 0.5),
     goal("fill", Metric::Rss, 0.6),
-    Goal {
-        row: "puts-during-compaction",
-        metric: Metric::Throughput,
-        base: Base::Own("puts-before-compaction"),
-        factor: 0.85,
-    },
-    Goal {
-        row: "big-beyond-memory",
-        metric: Metric::P99,
-        base: Base::Own("big-in-memory"),
-        factor: 2.0,
-    },
+    Goal { row: "puts-during-compaction", metric: Metric::Throughput, base: Base::Own("puts-before-compaction"), factor: 0.85 },
+    Goal { row: "big-beyond-memory", metric: Metric::P99, base: Base::Own("big-in-memory"), factor: 2.0 },
 ];
 
 /// How one goal came out. Without the figures for it there is no ratio, and no pass either.
@@ -136,32 +119,14 @@ impl Goal {
             Base::Etcd => median("etcd", self.row),
             Base::Own(row) => median("keelson", row),
         };
-        let ratio = keelson
-            .zip(base)
-            .filter(|(_, b)| *b > 0.0)
-            .map(|(k, b)| k / b);
+        let ratio = keelson.zip(base).filter(|(_, b)| *b > 0.0).map(|(k, b)| k / b);
         // A median over the runs that happened to succeed would be no pass.
-        let failed = records
-            .iter()
-            .any(|r| r.server == "keelson" && r.row == self.row && r.ops.is_none());
+        let failed = records.iter().any(|r| r.server == "keelson" && r.row == self.row && r.ops.is_none());
         let within = |r: f64| {
-            if self.metric.more_is_better() {
-                r >= self.factor
-            } else {
-                r <= self.factor
-            }
+            if self.metric.more_is_better() { r >= self.factor } else { r <= self.factor }
         };
-        let reached = if failed {
-            Some(false)
-        } else {
-            ratio.map(within)
-        };
-        Outcome {
-            keelson,
-            base,
-            ratio,
-            reached,
-        }
+        let reached = if failed { Some(false) } else { ratio.map(within) };
+        Outcome { keelson, base, ratio, reached }
     }
 }
 
@@ -172,30 +137,14 @@ mod tests {
 
     #[test]
     fn medians_decide_and_absence_is_no_pass() {
-        let run = |server: &str, throughput| Record {
-            server: server.into(),
-            throughput: Some(throughput),
-            ..sample()
-        };
+        let run = |server: &str, throughput| Record { server: server.into(), throughput: Some(throughput), ..sample() };
         let mut records = vec![run("etcd", 100.0), run("etcd", 90.0), run("etcd", 1000.0)];
         let goal = goal("put-1", Metric::Throughput, 1.3);
         assert_eq!(goal.outcome(&records).reached, None);
-        records.extend([
-            run("keelson", 130.0),
-            run("keelson", 1.0),
-            run("keelson", 131.0),
-        ]);
+        records.extend([run("keelson", 130.0), run("keelson", 1.0), run("keelson", 131.0)]);
         assert_eq!(goal.outcome(&records).reached, Some(true));
-        let failed = Record {
-            ops: None,
-            throughput: None,
-            ..run("keelson", 0.0)
-        };
-        assert_eq!(
-            goal.outcome(&[records.clone(), vec![failed]].concat())
-                .reached,
-            Some(false)
-        );
+        let failed = Record { ops: None, throughput: None, ..run("keelson", 0.0) };
+        assert_eq!(goal.outcome(&[records.clone(), vec![failed]].concat()).reached, Some(false));
         records.extend([run("keelson", 2.0), run("keelson", 3.0)]);
         assert_eq!(goal.outcome(&records).reached, Some(false));
     }

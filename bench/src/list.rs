@@ -23,19 +23,11 @@ enum How {
 }
 
 fn everything() -> RangeRequest {
-    RangeRequest {
-        key: PREFIX.into(),
-        range_end: PREFIX_END.into(),
-        ..Default::default()
-    }
+    RangeRequest { key: PREFIX.into(), range_end: PREFIX_END.into(), ..Default::default() }
 }
 
 pub async fn run(bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> Result<()> {
-    for (row, how) in [
-        ("list-unary", How::Unary),
-        ("list-paged", How::Paged),
-        ("list-streamed", How::Streamed),
-    ] {
+    for (row, how) in [("list-unary", How::Unary), ("list-paged", How::Paged), ("list-streamed", How::Streamed)] {
         // A server each: the memory that one way takes must not be there for the next.
         let server = bench.server(program).await?;
         let sizes = &bench.sizes;
@@ -52,13 +44,7 @@ async fn lists(bench: &Bench, server: &Server, how: How) -> Result<Load> {
         // 200 puts per second over the listed keys, so that the pinned revision is an old one.
         How::Paged => {
             let pace = Duration::from_millis(50);
-            let mix = Mix {
-                tasks: 10,
-                keys: sizes.list_objects,
-                value: sizes.list_value,
-                read_percent: 0,
-                pace,
-            };
+            let mix = Mix { tasks: 10, keys: sizes.list_objects, value: sizes.list_value, read_percent: 0, pace };
             Some(mix::start(&server.endpoint, mix).await?)
         }
         _ => None,
@@ -73,11 +59,7 @@ async fn lists(bench: &Bench, server: &Server, how: How) -> Result<Load> {
             How::Streamed => streamed(&mut kv).await?,
         };
         times.add(begin.elapsed());
-        ensure!(
-            found == sizes.list_objects,
-            "listed {found} objects of {}",
-            sizes.list_objects
-        );
+        ensure!(found == sizes.list_objects, "listed {found} objects of {}", sizes.list_objects);
     }
     let seconds = start.elapsed().as_secs_f64();
     let note = match writer {
@@ -90,12 +72,7 @@ async fn lists(bench: &Bench, server: &Server, how: How) -> Result<Load> {
 async fn paged(kv: &mut Kv, limit: i64) -> Result<u64> {
     let (mut found, mut revision, mut from) = (0, 0, Bytes::from(PREFIX));
     loop {
-        let page = RangeRequest {
-            key: from,
-            limit,
-            revision,
-            ..everything()
-        };
+        let page = RangeRequest { key: from, limit, revision, ..everything() };
         let page = kv.range(page).await?.into_inner();
         found += page.kvs.len() as u64;
         match page.kvs.last() {

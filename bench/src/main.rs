@@ -77,10 +77,7 @@ fn report_files(args: &Args) -> Result<()> {
     for file in &args.report {
         records.extend(record::read(file)?);
     }
-    let page = args
-        .readme
-        .clone()
-        .unwrap_or_else(|| args::checkout().join("bench/README.md"));
+    let page = args.readme.clone().unwrap_or_else(|| args::checkout().join("bench/README.md"));
     report::publish(&records, &page)
 }
 
@@ -105,10 +102,7 @@ async fn programs(args: &Args) -> Result<Vec<Program>> {
         programs.push(Program::new(*kind, path.clone()).await?);
     }
     if !args.benchmark.exists() {
-        bail!(
-            "{} is missing: run e2e/peers/build.sh",
-            args.benchmark.display()
-        );
+        bail!("{} is missing: run e2e/peers/build.sh", args.benchmark.display());
     }
     Ok(programs)
 }
@@ -118,27 +112,17 @@ async fn run(args: &Args) -> Result<()> {
     let programs = programs(args).await?;
     let facts = facts::gather(&args.dir);
     if matches!(facts.filesystem.as_str(), "tmpfs" | "ramfs") {
-        bail!(
-            "{} is in memory, where a sync costs nothing: choose a disk with --dir",
-            args.dir.display()
-        );
+        bail!("{} is in memory, where a sync costs nothing: choose a disk with --dir", args.dir.display());
     }
     let bench = Bench {
-        sizes: if args.quick {
-            Sizes::quick()
-        } else {
-            Sizes::full()
-        },
+        sizes: if args.quick { Sizes::quick() } else { Sizes::full() },
         tool: args.benchmark.clone(),
         dir: args.dir.clone(),
         syncs: Counter::probe(&facts.filesystem).await,
     };
     let runs = args.runs.unwrap_or(if args.quick { 1 } else { 3 });
     let form = if args.quick { "quick" } else { "full" };
-    let path = args.out.join(format!(
-        "{}-{form}.csv",
-        facts::utc(facts::now()).replace(':', "")
-    ));
+    let path = args.out.join(format!("{}-{form}.csv", facts::utc(facts::now()).replace(':', "")));
     let (mut csv, mut records) = (Csv::create(&path)?, Vec::new());
     for scenario in scenarios {
         for run in 1..=runs {
@@ -207,16 +191,8 @@ async fn once(bench: &Bench, scenario: Scenario, program: &Program, blank: Recor
     if let Some(failure) = failure {
         // The end of a chain of causes repeats itself; the start says what failed.
         let failure: String = failure.chars().take(300).collect();
-        let row = scenario
-            .rows()
-            .into_iter()
-            .nth(rows.len())
-            .unwrap_or_else(|| scenario.name());
-        records.push(Record {
-            row,
-            note: format!("failed: {failure}"),
-            ..blank
-        });
+        let row = scenario.rows().into_iter().nth(rows.len()).unwrap_or_else(|| scenario.name());
+        records.push(Record { row, note: format!("failed: {failure}"), ..blank });
     }
     for r in &records {
         let figure = |v: Option<f64>, unit| v.map_or("-".into(), |v| format!("{v:.2}{unit}"));

@@ -27,13 +27,7 @@ impl Load {
     pub fn of(mut latencies: Latencies, seconds: f64) -> Self {
         let ops = latencies.len() as u64;
         let (p50, p99) = (latencies.percentile(50.0), latencies.percentile(99.0));
-        Load {
-            ops,
-            seconds,
-            p50,
-            p99,
-            note: String::new(),
-        }
+        Load { ops, seconds, p50, p99, note: String::new() }
     }
 
     pub fn note(mut self, note: impl Into<String>) -> Self {
@@ -44,13 +38,7 @@ impl Load {
 
 impl From<Summary> for Load {
     fn from(s: Summary) -> Self {
-        Load {
-            ops: s.ops,
-            seconds: s.seconds,
-            p50: s.p50,
-            p99: s.p99,
-            note: String::new(),
-        }
+        Load { ops: s.ops, seconds: s.seconds, p50: s.p50, p99: s.p99, note: String::new() }
     }
 }
 
@@ -70,12 +58,7 @@ pub struct Measured {
 }
 
 /// Runs `load` on `server` and measures it as `row`.
-pub async fn measure(
-    bench: &Bench,
-    server: &Server,
-    row: &str,
-    load: impl Future<Output = Result<Load>>,
-) -> Result<Measured> {
+pub async fn measure(bench: &Bench, server: &Server, row: &str, load: impl Future<Output = Result<Load>>) -> Result<Measured> {
     let rule = bench.sizes.settle;
     // What came before must not be charged to this row.
     process::settle(server.pid, rule).await?;
@@ -115,18 +98,12 @@ struct Around {
 impl Around {
     fn start(server: Duration) -> Result<Self> {
         let (machine, own) = (process::machine_cpu()?, process::own_cpu()?);
-        Ok(Around {
-            start: Instant::now(),
-            machine,
-            own,
-            server,
-        })
+        Ok(Around { start: Instant::now(), machine, own, server })
     }
 
     fn others(&self, server: Duration) -> Result<f64> {
         let machine = process::machine_cpu()?.saturating_sub(self.machine);
-        let ours =
-            process::own_cpu()?.saturating_sub(self.own) + server.saturating_sub(self.server);
+        let ours = process::own_cpu()?.saturating_sub(self.own) + server.saturating_sub(self.server);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let all = self.start.elapsed() * cores as u32;
         Ok(machine.saturating_sub(ours).as_secs_f64() / all.as_secs_f64().max(1e-3))

@@ -53,8 +53,7 @@ pub async fn start(endpoint: &str, mix: Mix) -> Result<Running> {
 }
 
 async fn work(channel: Channel, mix: Mix, seed: u64, stop: Arc<AtomicBool>) -> Result<Times> {
-    let (mut kv, mut random, mut times) =
-        (client::kv(channel), Random::new(seed), Times::default());
+    let (mut kv, mut random, mut times) = (client::kv(channel), Random::new(seed), Times::default());
     // Made once: making random bytes must not compete with the server for the processor.
     let value = client::value(seed, mix.value);
     while !stop.load(Ordering::Relaxed) {
@@ -62,19 +61,10 @@ async fn work(channel: Channel, mix: Mix, seed: u64, stop: Arc<AtomicBool>) -> R
         let read = random.below(100) < mix.read_percent;
         let begin = Instant::now();
         if read {
-            kv.range(RangeRequest {
-                key,
-                ..Default::default()
-            })
-            .await?;
+            kv.range(RangeRequest { key, ..Default::default() }).await?;
             times.reads.add(begin.elapsed());
         } else {
-            kv.put(PutRequest {
-                key,
-                value: value.clone(),
-                ..Default::default()
-            })
-            .await?;
+            kv.put(PutRequest { key, value: value.clone(), ..Default::default() }).await?;
             times.writes.add(begin.elapsed());
         }
         if !mix.pace.is_zero() {
@@ -99,11 +89,7 @@ impl Running {
         let show = |l: &mut Latencies| l.percentile(99.0).map_or("-".into(), |v| format!("{v:.2}"));
         let note = match all.reads.len() {
             0 => String::new(),
-            _ => format!(
-                "reads p99 {} ms; writes p99 {} ms",
-                show(&mut all.reads),
-                show(&mut all.writes)
-            ),
+            _ => format!("reads p99 {} ms; writes p99 {} ms", show(&mut all.reads), show(&mut all.writes)),
         };
         all.reads.merge(all.writes);
         Ok(Load::of(all.reads, seconds).note(note))

@@ -34,17 +34,9 @@ pub fn own_cpu() -> Result<Duration> {
 /// CPU time that all processes together used of all cores, stolen time included.
 pub fn machine_cpu() -> Result<Duration> {
     let text = fs::read_to_string("/proc/stat")?;
-    let fields = text
-        .lines()
-        .next()
-        .unwrap_or_default()
-        .split_whitespace()
-        .skip(1);
+    let fields = text.lines().next().unwrap_or_default().split_whitespace().skip(1);
     // user, nice, system, idle, iowait, irq, softirq, steal; guest time is in user already.
-    let busy = fields
-        .take(8)
-        .enumerate()
-        .filter(|(i, _)| *i != 3 && *i != 4);
+    let busy = fields.take(8).enumerate().filter(|(i, _)| *i != 3 && *i != 4);
     let busy: u32 = busy.filter_map(|(_, v)| v.parse::<u32>().ok()).sum();
     Ok(TICK * busy)
 }
@@ -63,14 +55,9 @@ pub fn memory(pid: u32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the server is gone")?;
     let kib = |name: &str| {
         let line = text.lines().find(|l| l.starts_with(name));
-        line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok())
-            .unwrap_or(0)
+        line.and_then(|l| l.split_whitespace().nth(1)?.parse::<u64>().ok()).unwrap_or(0)
     };
-    Ok(Memory {
-        anon: kib("RssAnon:") << 10,
-        rss: kib("VmRSS:") << 10,
-        peak: kib("VmHWM:") << 10,
-    })
+    Ok(Memory { anon: kib("RssAnon:") << 10, rss: kib("VmRSS:") << 10, peak: kib("VmHWM:") << 10 })
 }
 
 /// Lets the peak start again at what is resident now.

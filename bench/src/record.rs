@@ -66,8 +66,7 @@ impl Record {
 
     fn line(&self) -> String {
         let text = |s: &str| s.replace([',', '\n', '\r', '"'], ";");
-        let figure =
-            |v: Option<f64>, digits: usize| v.map_or(String::new(), |v| format!("{v:.digits$}"));
+        let figure = |v: Option<f64>, digits: usize| v.map_or(String::new(), |v| format!("{v:.digits$}"));
         let f = &self.facts;
         [
             text(&self.timestamp),
@@ -107,11 +106,7 @@ impl FromStr for Record {
         let fields: Vec<&str> = line.split(',').collect();
         let columns: Vec<&str> = HEADER.split(',').collect();
         if fields.len() != columns.len() {
-            bail!(
-                "{} fields instead of {}: {line}",
-                fields.len(),
-                columns.len()
-            );
+            bail!("{} fields instead of {}: {line}", fields.len(), columns.len());
         }
         let text = |name| fields[columns.iter().position(|c| *c == name).unwrap_or(0)].to_owned();
         let figure = |name| text(name).parse::<f64>().ok();
@@ -156,8 +151,7 @@ impl Csv {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let mut file =
-            File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
+        let mut file = File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         writeln!(file, "{HEADER}")?;
         Ok(Csv(file))
     }
@@ -168,8 +162,7 @@ impl Csv {
 }
 
 pub fn read(path: &Path) -> Result<Vec<Record>> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     if text.lines().next() != Some(HEADER) {
         bail!("{} has other columns", path.display());
     }
@@ -182,13 +175,7 @@ pub mod tests {
 
     /// A line to build others from.
     pub fn sample() -> Record {
-        let facts = Facts {
-            cpu: "Some CPU".into(),
-            cores: 2,
-            mem_gib: 7.8,
-            kernel: "6.1".into(),
-            filesystem: "ext4".into(),
-        };
+        let facts = Facts { cpu: "Some CPU".into(), cores: 2, mem_gib: 7.8, kernel: "6.1".into(), filesystem: "ext4".into() };
         Record {
             timestamp: "2026-01-01T00:00:00Z".into(),
             form: "full".into(),
@@ -222,10 +209,7 @@ pub mod tests {
 
     #[test]
     fn commas_do_not_shift_columns() {
-        let odd = Record {
-            note: "one, two\nthree".into(),
-            ..sample()
-        };
+        let odd = Record { note: "one, two\nthree".into(), ..sample() };
         assert_eq!(odd.line().parse::<Record>().unwrap().note, "one; two;three");
     }
 }

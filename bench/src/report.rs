@@ -60,17 +60,11 @@ pub fn show(metric: Metric, value: f64) -> String {
 
 /// The goals as a table.
 fn goals(records: &[Record]) -> String {
-    let mut out = String::from(
-        "| Row | Measure | Goal | Base | Keelson | Ratio | |\n|---|---|---|---|---|---|---|\n",
-    );
+    let mut out = String::from("| Row | Measure | Goal | Base | Keelson | Ratio | |\n|---|---|---|---|---|---|---|\n");
     for goal in GOALS {
         let o = goal.outcome(records);
         let cell = |v: Option<f64>| v.map_or("–".into(), |v| show(goal.metric, v));
-        let sign = if goal.metric.more_is_better() {
-            "≥"
-        } else {
-            "≤"
-        };
+        let sign = if goal.metric.more_is_better() { "≥" } else { "≤" };
         let base = match goal.base {
             Base::Etcd => format!("etcd: {}", cell(o.base)),
             Base::Own(row) => format!("{row}: {}", cell(o.base)),
@@ -100,16 +94,8 @@ fn figures(records: &[Record]) -> String {
          |---|---|---|---|---|---|---|---|---|---|---|---|\n",
     );
     for row in distinct(records.iter().map(|r| r.row.as_str())) {
-        for server in distinct(
-            records
-                .iter()
-                .filter(|r| r.row == row)
-                .map(|r| r.server.as_str()),
-        ) {
-            let runs = records
-                .iter()
-                .filter(|r| r.row == row && r.server == server && r.ops.is_some())
-                .count();
+        for server in distinct(records.iter().filter(|r| r.row == row).map(|r| r.server.as_str())) {
+            let runs = records.iter().filter(|r| r.row == row && r.server == server && r.ops.is_some()).count();
             let _ = write!(out, "| {row} | {server} | {runs} |");
             for (metric, range) in [
                 (Metric::Throughput, true),
@@ -123,12 +109,9 @@ fn figures(records: &[Record]) -> String {
                 (Metric::Syncs, false),
             ] {
                 let cell = match over_runs(records, server, row, metric) {
-                    Some(s) if range && runs > 1 => format!(
-                        "{} ({} – {})",
-                        show(metric, s.median),
-                        show(metric, s.min),
-                        show(metric, s.max)
-                    ),
+                    Some(s) if range && runs > 1 => {
+                        format!("{} ({} – {})", show(metric, s.median), show(metric, s.min), show(metric, s.max))
+                    }
                     Some(s) => show(metric, s.median),
                     None => "–".into(),
                 };
@@ -144,17 +127,9 @@ fn figures(records: &[Record]) -> String {
 fn remarks(records: &[Record]) -> String {
     let mut out = String::new();
     for r in records {
-        let unsettled = if r.settled || r.ops.is_none() {
-            ""
-        } else {
-            "background work had not settled; "
-        };
+        let unsettled = if r.settled || r.ops.is_none() { "" } else { "background work had not settled; " };
         if !r.note.is_empty() || !unsettled.is_empty() {
-            let _ = writeln!(
-                out,
-                "- {}, {}, run {}: {unsettled}{}",
-                r.row, r.server, r.run, r.note
-            );
+            let _ = writeln!(out, "- {}, {}, run {}: {unsettled}{}", r.row, r.server, r.run, r.note);
         }
     }
     out
@@ -170,15 +145,9 @@ fn heading(records: &[Record]) -> Option<String> {
     // Other work on the machine makes figures noise, so it is said up front.
     let others = spread(records.iter().filter_map(|r| r.others_cpu));
     let others = others.map_or(String::new(), |s| {
-        let noise = if s.median > NOISE {
-            " **That is too much: ratios and verdicts below are noise.**"
-        } else {
-            ""
-        };
+        let noise = if s.median > NOISE { " **That is too much: ratios and verdicts below are noise.**" } else { "" };
         let (median, max) = (s.median * 100.0, s.max * 100.0);
-        format!(
-            " Other processes used {median:.0} % of all cores (median over rows; at most {max:.0} %).{noise}"
-        )
+        format!(" Other processes used {median:.0} % of all cores (median over rows; at most {max:.0} %).{noise}")
     });
     let form = if records.iter().all(|r| r.form == "full") {
         ""
@@ -200,11 +169,7 @@ fn heading(records: &[Record]) -> Option<String> {
 /// Everything that goes between the markers, without plots.
 pub fn text(records: &[Record]) -> Result<String> {
     let heading = heading(records).context("no records")?;
-    let mut out = format!(
-        "{heading}\n\n### Goals\n\n{}\n### Figures\n\n{}",
-        goals(records),
-        figures(records)
-    );
+    let mut out = format!("{heading}\n\n### Goals\n\n{}\n### Figures\n\n{}", goals(records), figures(records));
     let remarks = remarks(records);
     if !remarks.is_empty() {
         let _ = write!(out, "\n### Remarks\n\n{remarks}");
@@ -215,21 +180,11 @@ pub fn text(records: &[Record]) -> Result<String> {
 /// Bars of all rows that both servers have.
 fn bars(records: &[Record], metric: Metric) -> Vec<Bar> {
     let rows = distinct(records.iter().map(|r| r.row.as_str())).into_iter();
-    let median = |server, row| {
-        over_runs(records, server, row, metric)
-            .map(|s| s.median)
-            .filter(|v| *v > 0.0)
-    };
+    let median = |server, row| over_runs(records, server, row, metric).map(|s| s.median).filter(|v| *v > 0.0);
     let bar = |row| {
-        let goal = GOALS
-            .iter()
-            .find(|g| g.row == row && g.metric == metric && g.base == Base::Etcd);
+        let goal = GOALS.iter().find(|g| g.row == row && g.metric == metric && g.base == Base::Etcd);
         let ratio = median("keelson", row)? / median("etcd", row)?;
-        Some(Bar {
-            label: row.to_owned(),
-            ratio,
-            goal: goal.map(|g| g.factor),
-        })
+        Some(Bar { label: row.to_owned(), ratio, goal: goal.map(|g| g.factor) })
     };
     rows.filter_map(bar).collect()
 }
@@ -237,10 +192,7 @@ fn bars(records: &[Record], metric: Metric) -> Vec<Bar> {
 /// Writes plots beside the page and everything else into it.
 pub fn publish(records: &[Record], page: &Path) -> Result<()> {
     let mut body = text(records)?;
-    let plots = page
-        .parent()
-        .context("a page without a folder")?
-        .join("plots");
+    let plots = page.parent().context("a page without a folder")?.join("plots");
     let mut images = String::new();
     for (name, metric) in PLOTS {
         let bars = bars(records, *metric);
@@ -252,10 +204,7 @@ pub fn publish(records: &[Record], page: &Path) -> Result<()> {
             Metric::Syncs => "syncs per operation".to_owned(),
             _ => metric.name().to_owned(),
         };
-        fs::write(
-            plots.join(format!("{name}.svg")),
-            svg::chart(&title, metric.more_is_better(), &bars),
-        )?;
+        fs::write(plots.join(format!("{name}.svg")), svg::chart(&title, metric.more_is_better(), &bars))?;
         let _ = writeln!(images, "![{title}, keelson over etcd](plots/{name}.svg)\n");
     }
     if !images.is_empty() {
@@ -263,15 +212,12 @@ pub fn publish(records: &[Record], page: &Path) -> Result<()> {
         body.push('\n');
     }
     let old = fs::read_to_string(page).unwrap_or_else(|_| format!("{BEGIN}\n{END}\n"));
-    fs::write(page, splice(&old, &body)?)
-        .with_context(|| format!("cannot write {}", page.display()))
+    fs::write(page, splice(&old, &body)?).with_context(|| format!("cannot write {}", page.display()))
 }
 
 fn splice(page: &str, body: &str) -> Result<String> {
     match (page.split_once(BEGIN), page.split_once(END)) {
-        (Some((before, _)), Some((_, after))) => {
-            Ok(format!("{before}{BEGIN}\n\n{body}\n{END}{after}"))
-        }
+        (Some((before, _)), Some((_, after))) => Ok(format!("{before}{BEGIN}\n\n{body}\n{END}{after}")),
         _ => bail!("the page lacks the lines {BEGIN} and {END}"),
     }
 }
@@ -292,12 +238,7 @@ mod tests {
 
     #[test]
     fn failures_are_shown() {
-        let failed = Record {
-            ops: None,
-            throughput: None,
-            note: "failed: gone".into(),
-            ..sample()
-        };
+        let failed = Record { ops: None, throughput: None, note: "failed: gone".into(), ..sample() };
         let text = text(&[failed]).unwrap();
         assert!(text.contains("failed: gone") && text.contains("not measured"));
     }

@@ -23,24 +23,13 @@ pub async fn run(bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> 
         // enough single puts that a server takes its snapshot and cuts its log.
         client::write(&endpoint, 0..singly, sizes.value, 1, 100).await?;
         let seconds = start.elapsed().as_secs_f64();
-        Ok(Load {
-            ops: keys + singly,
-            seconds,
-            ..Default::default()
-        }
-        .note("filled in batches"))
+        Ok(Load { ops: keys + singly, seconds, ..Default::default() }.note("filled in batches"))
     };
     rows.push(measure(bench, &server, "fill", fill).await?);
 
     let took = server.crash_and_restart().await?.as_secs_f64();
     let settled = process::settle(server.pid, sizes.settle).await?;
-    let load = Load {
-        ops: 1,
-        seconds: took,
-        p50: Some(took * 1e3),
-        p99: Some(took * 1e3),
-        note: String::new(),
-    };
+    let load = Load { ops: 1, seconds: took, p50: Some(took * 1e3), p99: Some(took * 1e3), note: String::new() };
     rows.push(Measured {
         row: "restart".into(),
         load,

@@ -98,12 +98,7 @@ impl Scenario {
     }
 
     /// Runs once. What was measured before a failure stays in `rows`.
-    pub async fn run(
-        self,
-        bench: &Bench,
-        program: &Program,
-        rows: &mut Vec<Measured>,
-    ) -> Result<()> {
+    pub async fn run(self, bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> Result<()> {
         match self {
             // Boxed: these futures are large and one of them runs at a time.
             Scenario::List => Box::pin(list::run(bench, program, rows)).await,

@@ -56,15 +56,8 @@ impl Program {
         let said = said.with_context(|| format!("{} --version", path.display()))?;
         let text = String::from_utf8_lossy(&said.stdout);
         // "etcd Version: 3.7.3" or "keelson 0.1.0".
-        let version = text
-            .lines()
-            .next()
-            .and_then(|l| l.split_whitespace().last());
-        Ok(Program {
-            kind,
-            path,
-            version: version.unwrap_or("unknown").to_owned(),
-        })
+        let version = text.lines().next().and_then(|l| l.split_whitespace().last());
+        Ok(Program { kind, path, version: version.unwrap_or("unknown").to_owned() })
     }
 }
 
@@ -86,32 +79,17 @@ const START: Duration = Duration::from_secs(300);
 
 fn free_ports() -> Result<[u16; 2]> {
     // Both at once, so that they differ.
-    let taken = [
-        std::net::TcpListener::bind("127.0.0.1:0")?,
-        std::net::TcpListener::bind("127.0.0.1:0")?,
-    ];
+    let taken = [std::net::TcpListener::bind("127.0.0.1:0")?, std::net::TcpListener::bind("127.0.0.1:0")?];
     Ok([taken[0].local_addr()?.port(), taken[1].local_addr()?.port()])
 }
 
-fn spawn(
-    program: &Program,
-    dir: &Path,
-    client: &str,
-    peer: &str,
-    group: Option<&Cgroup>,
-) -> Result<Child> {
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(dir.join("log"))?;
+fn spawn(program: &Program, dir: &Path, client: &str, peer: &str, group: Option<&Cgroup>) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(dir.join("log"))?;
     let mut command = match group {
         // The shell joins the group and then becomes the server, under the same pid.
         Some(group) => {
             let mut shell = Command::new("sh");
-            shell
-                .args(["-c", r#"echo $$ >"$0" && exec "$@""#])
-                .arg(group.procs())
-                .arg(&program.path);
+            shell.args(["-c", r#"echo $$ >"$0" && exec "$@""#]).arg(group.procs()).arg(&program.path);
             shell
         }
         None => Command::new(&program.path),
@@ -120,61 +98,31 @@ fn spawn(
         .args(["--name", "bench", "--log-level", "error"])
         .arg("--data-dir")
         .arg(dir.join("data"))
-        .args([
-            "--listen-client-urls",
-            client,
-            "--advertise-client-urls",
-            client,
-        ])
-        .args([
-            "--listen-peer-urls",
-            peer,
-            "--initial-advertise-peer-urls",
-            peer,
-        ])
+        .args(["--listen-client-urls", client, "--advertise-client-urls", client])
+        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
         .arg("--initial-cluster")
         .arg(format!("bench={peer}"))
         // Room for the 10 GiB row, and batches that make filling a million keys quick.
-        .args([
-            "--quota-backend-bytes",
-            "34359738368",
-            "--max-txn-ops",
-            "1024",
-        ])
+        .args(["--quota-backend-bytes", "34359738368", "--max-txn-ops", "1024"])
         .env_clear()
         .env("PATH", std::env::var_os("PATH").unwrap_or_default())
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log)
         .kill_on_drop(true);
-    command
-        .spawn()
-        .with_context(|| format!("cannot start {}", program.path.display()))
+    command.spawn().with_context(|| format!("cannot start {}", program.path.display()))
 }
 
 impl Server {
     /// Starts a server on fresh data below `base` and waits for its first put.
     pub async fn start(program: &Program, base: &Path, group: Option<Cgroup>) -> Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("keelson-bench-")
-            .tempdir_in(base)?;
+        let dir = tempfile::Builder::new().prefix("keelson-bench-").tempdir_in(base)?;
         let [client, peer] = free_ports()?;
-        let (endpoint, peer) = (
-            format!("http://127.0.0.1:{client}"),
-            format!("http://127.0.0.1:{peer}"),
-        );
+        let (endpoint, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
         let child = spawn(program, dir.path(), &endpoint, &peer, group.as_ref())?;
         let pid = child.id().context("the server ended at once")?;
         let program = program.clone();
-        let mut server = Server {
-            endpoint,
-            pid,
-            dir,
-            program,
-            child,
-            peer,
-            group,
-        };
+        let mut server = Server { endpoint, pid, dir, program, child, peer, group };
         server.first_put().await?;
         Ok(server)
     }
@@ -198,11 +146,7 @@ impl Server {
                 bail!("the server ended ({status}): {}", self.log_tail());
             }
             if Instant::now() > end {
-                bail!(
-                    "no put within {} s ({error:#}): {}",
-                    START.as_secs(),
-                    self.log_tail()
-                );
+                bail!("no put within {} s ({error:#}): {}", START.as_secs(), self.log_tail());
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -213,13 +157,7 @@ impl Server {
         let start = Instant::now();
         self.child.kill().await?;
         let dir = self.dir.path();
-        self.child = spawn(
-            &self.program,
-            dir,
-            &self.endpoint,
-            &self.peer,
-            self.group.as_ref(),
-        )?;
+        self.child = spawn(&self.program, dir, &self.endpoint, &self.peer, self.group.as_ref())?;
         self.pid = self.child.id().context("the server ended at once")?;
         self.first_put().await?;
         Ok(start.elapsed())

@@ -77,11 +77,7 @@ impl Sizes {
             big_small: 100 * MIB,
             big_full: 10 * GIB,
             big_time: Duration::from_secs(60),
-            settle: Settle {
-                idle: 0.05,
-                quiet: Duration::from_secs(3),
-                limit: Duration::from_secs(180),
-            },
+            settle: Settle { idle: 0.05, quiet: Duration::from_secs(3), limit: Duration::from_secs(180) },
         }
     }
 
@@ -107,11 +103,7 @@ impl Sizes {
             big_small: 32 * MIB,
             big_full: 640 * MIB,
             big_time: Duration::from_secs(4),
-            settle: Settle {
-                idle: 0.08,
-                quiet: Duration::from_millis(800),
-                limit: Duration::from_secs(8),
-            },
+            settle: Settle { idle: 0.08, quiet: Duration::from_millis(800), limit: Duration::from_secs(8) },
             ..Self::full()
         }
     }

@@ -31,10 +31,7 @@ struct Shape {
 impl Shape {
     fn of(scenario: Scenario, bench: &Bench) -> Self {
         let sizes = &bench.sizes;
-        let write = format!(
-            "--key-space-size {} --val-size {}",
-            sizes.key_space, sizes.value
-        );
+        let write = format!("--key-space-size {} --val-size {}", sizes.key_space, sizes.value);
         let key = String::from_utf8_lossy(&client::key(0)).into_owned();
         let read = |consistency| format!("range {key} --consistency {consistency}");
         let (line, (clients, conns)) = match scenario {
@@ -56,34 +53,16 @@ impl Shape {
             _ if writes => (sizes.write_time, sizes.write_ops),
             _ => (sizes.read_time, 1),
         };
-        Shape {
-            line,
-            clients,
-            conns,
-            time,
-            least,
-        }
+        Shape { line, clients, conns, time, least }
     }
 
     async fn apply(&self, bench: &Bench, server: &Server, total: u64) -> Result<Vec<Summary>> {
         let load = words(&format!("{} --total {total}", self.line));
-        tool::run(
-            &bench.tool,
-            &server.endpoint,
-            self.clients,
-            self.conns,
-            &load,
-        )
-        .await
+        tool::run(&bench.tool, &server.endpoint, self.clients, self.conns, &load).await
     }
 }
 
-pub async fn run(
-    scenario: Scenario,
-    bench: &Bench,
-    program: &Program,
-    rows: &mut Vec<Measured>,
-) -> Result<()> {
+pub async fn run(scenario: Scenario, bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> Result<()> {
     let server = bench.server(program).await?;
     let row = scenario.name();
     rows.push(if scenario == Scenario::WatchLatency {
@@ -94,12 +73,7 @@ pub async fn run(
     Ok(())
 }
 
-async fn saturate(
-    scenario: Scenario,
-    row: &str,
-    bench: &Bench,
-    server: &Server,
-) -> Result<Measured> {
+async fn saturate(scenario: Scenario, row: &str, bench: &Bench, server: &Server) -> Result<Measured> {
     let shape = Shape::of(scenario, bench);
     // What the reads find; the writes meet a store that is not empty.
     client::fill(&server.endpoint, 0..10_000, bench.sizes.value).await?;
@@ -123,11 +97,7 @@ fn join(parts: Vec<Summary>) -> Option<Load> {
     };
     let larger = |a: Option<f64>, b: Option<f64>| a.into_iter().chain(b).reduce(f64::max);
     let show = |v: Option<f64>| v.map_or("-".into(), |v| format!("{v:.2}"));
-    let note = format!(
-        "reads p99 {} ms; writes p99 {} ms",
-        show(reads.p99),
-        show(writes.p99)
-    );
+    let note = format!("reads p99 {} ms; writes p99 {} ms", show(reads.p99), show(writes.p99));
     Some(Load {
         ops: reads.ops + writes.ops,
         seconds: reads.seconds.max(writes.seconds),
@@ -140,16 +110,9 @@ fn join(parts: Vec<Summary>) -> Option<Load> {
 /// Watchers of one key; the figures are of the way from a put's answer to the event.
 async fn watch_latency(bench: &Bench, server: &Server) -> Result<Load> {
     let puts = bench.sizes.watch_puts;
-    let line = format!(
-        "watch-latency --put-rate 100 --put-total {puts} --streams 10 --watchers-per-stream 10"
-    );
+    let line = format!("watch-latency --put-rate 100 --put-total {puts} --streams 10 --watchers-per-stream 10");
     let parts = tool::run(&bench.tool, &server.endpoint, 10, 10, &words(&line)).await?;
-    let [put, events] = parts.as_slice() else {
-        anyhow::bail!("expected puts and events")
-    };
+    let [put, events] = parts.as_slice() else { anyhow::bail!("expected puts and events") };
     // The tool times the events' part only while it adds them up, so the puts' time it is.
-    Ok(Load {
-        seconds: put.seconds,
-        ..events.clone().into()
-    })
+    Ok(Load { seconds: put.seconds, ..events.clone().into() })
 }

@@ -56,9 +56,7 @@ mod tests {
     #[test]
     fn percentiles_are_values_that_occurred() {
         let mut all = Latencies::default();
-        (1..=100)
-            .rev()
-            .for_each(|ms| all.add(Duration::from_millis(ms)));
+        (1..=100).rev().for_each(|ms| all.add(Duration::from_millis(ms)));
         assert_eq!(all.percentile(50.0), Some(50.0));
         assert_eq!(all.percentile(99.0), Some(99.0));
         assert_eq!(Latencies::default().percentile(50.0), None);

@@ -25,20 +25,14 @@ fn x(ratio: f64) -> f64 {
 }
 
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;")
-        .replace('<', "&lt;")
-        .replace('>', "&gt;")
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
 /// A whole SVG document.
 pub fn chart(title: &str, more_is_better: bool, bars: &[Bar]) -> String {
     let height = TOP + ROW * bars.len() as f64 + 16.0;
     let full = LEFT + WIDTH + 60.0;
-    let better = if more_is_better {
-        "longer to the right is better"
-    } else {
-        "longer to the left is better"
-    };
+    let better = if more_is_better { "longer to the right is better" } else { "longer to the left is better" };
     let mut svg = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
@@ -61,11 +55,7 @@ pub fn chart(title: &str, more_is_better: bool, bars: &[Bar]) -> String {
     for (i, bar) in bars.iter().enumerate() {
         let top = TOP + ROW * i as f64 + 4.0;
         let (one, end) = (x(1.0), x(bar.ratio));
-        let good = if more_is_better {
-            bar.ratio >= 1.0
-        } else {
-            bar.ratio <= 1.0
-        };
+        let good = if more_is_better { bar.ratio >= 1.0 } else { bar.ratio <= 1.0 };
         let colour = if good { "#2a7f62" } else { "#b5483a" };
         let _ = writeln!(
             svg,
@@ -85,11 +75,7 @@ pub fn chart(title: &str, more_is_better: bool, bars: &[Bar]) -> String {
                 top + 18.0
             );
         }
-        let (at, anchor) = if end >= one {
-            (end + 5.0, "start")
-        } else {
-            (end - 5.0, "end")
-        };
+        let (at, anchor) = if end >= one { (end + 5.0, "start") } else { (end - 5.0, "end") };
         let _ = writeln!(
             svg,
             r##"<text x="{at:.1}" y="{:.1}" text-anchor="{anchor}" fill="#222" font-size="11">{:.2}×</text>"##,
@@ -109,11 +95,7 @@ mod tests {
     fn bars_stay_on_the_page() {
         assert_eq!(x(1.0), LEFT + WIDTH / 2.0);
         assert_eq!((x(0.0), x(1e9)), (LEFT, LEFT + WIDTH));
-        let bar = Bar {
-            label: "a<b".into(),
-            ratio: 0.5,
-            goal: Some(0.6),
-        };
+        let bar = Bar { label: "a<b".into(), ratio: 0.5, goal: Some(0.6) };
         let svg = chart("CPU", false, &[bar]);
         assert!(svg.contains("a&lt;b") && svg.contains("0.50×") && svg.ends_with("</svg>\n"));
     }

@@ -53,20 +53,8 @@ impl Counter {
         let output = scratch.join("syncs");
         let log = std::fs::File::create(&output)?;
         let mut perf = Command::new("perf");
-        perf.args([
-            "stat",
-            "-x,",
-            "--log-fd",
-            "1",
-            "-e",
-            self.event,
-            "-p",
-            &pid.to_string(),
-        ]);
-        perf.stdin(Stdio::null())
-            .stdout(log)
-            .stderr(Stdio::null())
-            .kill_on_drop(true);
+        perf.args(["stat", "-x,", "--log-fd", "1", "-e", self.event, "-p", &pid.to_string()]);
+        perf.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).kill_on_drop(true);
         let perf = perf.spawn().context("perf stat")?;
         // perf does not say when it is attached; it has by the time that it sleeps in poll.
         let end = Instant::now() + Duration::from_secs(2);
@@ -90,14 +78,9 @@ impl Counting {
         if !told.is_ok_and(|s| s.success()) {
             return None;
         }
-        tokio::time::timeout(Duration::from_secs(10), self.perf.wait())
-            .await
-            .ok()?
-            .ok()?;
+        tokio::time::timeout(Duration::from_secs(10), self.perf.wait()).await.ok()?.ok()?;
         let text = std::fs::read_to_string(&self.output).ok()?;
-        let counts = text
-            .lines()
-            .filter_map(|l| l.split(',').next()?.trim().parse::<u64>().ok());
+        let counts = text.lines().filter_map(|l| l.split(',').next()?.trim().parse::<u64>().ok());
         Some(counts.sum())
     }
 }

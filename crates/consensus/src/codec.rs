@@ -143,7 +143,10 @@ mod tests {
         let batch = pack([Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")].iter());
         let commands: Vec<_> = unpack(&batch).map(Result::unwrap).collect();
         assert_eq!(commands, [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")]);
-        let members = RaftMembership::new(vec![BTreeSet::from([1, 2])], BTreeMap::from([(1, EmptyNode {}), (2, EmptyNode {}), (3, EmptyNode {})]));
+        let members = RaftMembership::new(
+            vec![BTreeSet::from([1, 2])],
+            BTreeMap::from([(1, EmptyNode {}), (2, EmptyNode {}), (3, EmptyNode {})]),
+        );
         for payload in [EntryPayload::Blank, EntryPayload::Normal(batch.clone()), EntryPayload::Membership(members.unwrap())] {
             let entry = RaftEntry { log_id: log_id(7, 9), payload };
             let row = encode_entry(&entry);

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use keelson_state::Position;
+use openraft::OptionalSend;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
-use openraft::OptionalSend;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 

@@ -11,8 +11,8 @@ use keelson_mvcc::Backend;
 use keelson_state::{Machine, Position, Reply};
 use keelson_storage::{LogError, LogStore};
 use openraft::{Config, EmptyNode, SnapshotPolicy};
-use prost::Message;
 use parking_lot::Mutex;
+use prost::Message;
 use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -118,14 +118,7 @@ impl Node {
         runtime.spawn(propose::run(raft.clone(), proposal_queue));
         runtime.spawn(read_index::run(raft.clone(), applied.clone(), read_queue));
         runtime.spawn(purge(raft.clone(), flushed));
-        let node = Self {
-            raft,
-            proposals,
-            reads,
-            applied,
-            member_id: options.member_id,
-            runtime: Mutex::new(None),
-        };
+        let node = Self { raft, proposals, reads, applied, member_id: options.member_id, runtime: Mutex::new(None) };
         let mut caught_up = node.applied.clone();
         let wait = async { caught_up.wait_for(|a| *a >= committed).await.map(|_| ()) };
         let waited = runtime.block_on(wait);
@@ -208,7 +201,8 @@ async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine
     };
     let config = config.validate().map_err(|e| NodeError::Start(e.to_string()))?;
     let start = |e: String| NodeError::Start(e);
-    let raft = Raft::new(options.member_id, Arc::new(config), NoPeers, log, state_machine).await.map_err(|e| start(e.to_string()))?;
+    let raft =
+        Raft::new(options.member_id, Arc::new(config), NoPeers, log, state_machine).await.map_err(|e| start(e.to_string()))?;
     let initialized = raft.is_initialized().await.map_err(|e| start(e.to_string()))?;
     if !initialized {
         let voters: BTreeMap<u64, EmptyNode> = options.initial_voters.iter().map(|id| (*id, EmptyNode {})).collect();

@@ -45,7 +45,8 @@ impl<B: Backend> Store<B> {
         let mut looked_at = 0;
         let mut reached = target;
         while let Some((raw, value)) = cursor.row() {
-            let (main, sub) = split_revision_key(raw).ok_or_else(|| StorageError("a key of table revisions cannot be decoded".into()))?;
+            let (main, sub) =
+                split_revision_key(raw).ok_or_else(|| StorageError("a key of table revisions cannot be decoded".into()))?;
             // Stop only between revisions.
             if looked_at >= limit && sub == 0 {
                 reached = main - 1;
@@ -150,8 +151,13 @@ mod tests {
                 assert!(matches!(store.range(&all(compact - 1), ReadMode::Blocking), Err(ReadError::Compacted)));
             }
             // What is left is exactly one version per live key, plus a tombstone at the revision itself.
-            let live: u64 = store.range(&all(0), ReadMode::Blocking).unwrap().kvs.iter()
-                .map(|kv| version_cost(kv.key.len(), kv.value.len() as u64)).sum();
+            let live: u64 = store
+                .range(&all(0), ReadMode::Blocking)
+                .unwrap()
+                .kvs
+                .iter()
+                .map(|kv| version_cost(kv.key.len(), kv.value.len() as u64))
+                .sum();
             assert_eq!(store.bytes_in_use(), live, "step size {limit}");
         }
     }

@@ -58,9 +58,7 @@ pub struct MemoryCursor {
 impl MemoryCursor {
     fn settle(&mut self, from: Bound<(Table, Vec<u8>)>) {
         let next = self.rows.range((from, Bound::Unbounded)).next().map(|((t, k), _)| (*t, k));
-        self.at = next
-            .filter(|(t, k)| *t == self.table && self.end.as_ref().is_none_or(|e| *k < e))
-            .map(|(_, k)| k.clone());
+        self.at = next.filter(|(t, k)| *t == self.table && self.end.as_ref().is_none_or(|e| *k < e)).map(|(_, k)| k.clone());
     }
 }
 

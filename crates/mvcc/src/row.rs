@@ -100,14 +100,7 @@ pub(crate) fn decode_version(row: &[u8], at: Revision) -> Result<Option<(KeyMeta
 
 /// The API's view of a version. Without `value` its metadata only.
 pub(crate) fn key_value(key: Bytes, meta: &KeyMeta, value: Bytes) -> KeyValue {
-    KeyValue {
-        key,
-        create_revision: meta.create,
-        mod_revision: meta.main,
-        version: meta.version,
-        value,
-        lease: meta.lease,
-    }
+    KeyValue { key, create_revision: meta.create, mod_revision: meta.main, version: meta.version, value, lease: meta.lease }
 }
 
 /// Row of the live table.

@@ -57,7 +57,11 @@ impl<V> CountedTree<V> {
             let mut rest = level.into_iter().peekable();
             while rest.peek().is_some() {
                 let kids: Vec<_> = rest.by_ref().take(FILL).collect();
-                above.push(Child { low: kids[0].low.clone(), count: kids.iter().map(|c| c.count).sum(), node: Node::Inner(kids) });
+                above.push(Child {
+                    low: kids[0].low.clone(),
+                    count: kids.iter().map(|c| c.count).sum(),
+                    node: Node::Inner(kids),
+                });
             }
             level = above;
         }
@@ -162,11 +166,14 @@ impl<V> Node<V> {
                     entries.insert(i, (key.into(), value));
                     // Ascending inserts keep the left half full instead of half empty.
                     let at = if i + 1 == entries.len() { entries.len() - 1 } else { entries.len() / 2 };
-                    (None, (entries.len() > MAX).then(|| {
-                        let right = entries.split_off(at);
-                        entries.shrink_to(MAX);
-                        Child { low: right[0].0.clone(), count: right.len(), node: Node::Leaf(right) }
-                    }))
+                    (
+                        None,
+                        (entries.len() > MAX).then(|| {
+                            let right = entries.split_off(at);
+                            entries.shrink_to(MAX);
+                            Child { low: right[0].0.clone(), count: right.len(), node: Node::Leaf(right) }
+                        }),
+                    )
                 }
             },
             Node::Inner(kids) => {

@@ -198,4 +198,3 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
-

@@ -30,7 +30,9 @@ enum Accepted {
 /// Binds an address. Call it inside a runtime.
 pub fn bind(url: &ListenUrl, config: &Config) -> Result<Listener, String> {
     let failed = |what: String, e: io::Error| match e.kind() {
-        io::ErrorKind::AddrInUse => format!("cannot listen on {what}: address already in use; stop the process that has it, or choose another"),
+        io::ErrorKind::AddrInUse => {
+            format!("cannot listen on {what}: address already in use; stop the process that has it, or choose another")
+        }
         _ => format!("cannot listen on {what}: {e}"),
     };
     match url {

@@ -150,9 +150,8 @@ impl Metrics {
         let sent = m.add(IntCounterVec::new(Opts::new("grpc_server_msg_sent_total", "Messages sent."), &labels));
         let with_code = ["grpc_code", "grpc_method", "grpc_service", "grpc_type"];
         let handled = m.add(IntCounterVec::new(Opts::new("grpc_server_handled_total", "Calls ended, by code."), &with_code));
-        let seconds = extensive.then(|| {
-            m.add(HistogramVec::new(HistogramOpts::new("grpc_server_handling_seconds", "Time of calls."), &labels))
-        });
+        let seconds = extensive
+            .then(|| m.add(HistogramVec::new(HistogramOpts::new("grpc_server_handling_seconds", "Time of calls."), &labels)));
         let methods = Method::ALL
             .iter()
             .map(|method| {
@@ -297,13 +296,25 @@ mod tests {
         let metrics = Metrics::new(0x8e9e_05c5_2164_694d, true);
         let text = String::from_utf8(metrics.render(&Snapshot { has_leader: true, ..Snapshot::default() })).unwrap();
         for name in [
-            "etcd_server_has_leader 1", "etcd_server_leader_changes_seen_total 0", "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\"",
-            "grpc_server_handling_seconds_bucket{grpc_method=\"Range\"", "grpc_server_started_total", "etcd_server_proposals_failed_total",
-            "etcd_server_proposals_committed_total", "etcd_server_proposals_applied_total", "etcd_server_proposals_pending",
-            "etcd_disk_wal_fsync_duration_seconds_bucket", "etcd_disk_backend_commit_duration_seconds_bucket",
-            "etcd_mvcc_db_total_size_in_bytes", "etcd_mvcc_db_total_size_in_use_in_bytes", "etcd_server_quota_backend_bytes",
-            "etcd_network_client_grpc_sent_bytes_total", "etcd_network_client_grpc_received_bytes_total", "process_resident_memory_bytes",
-            "etcd_server_id{server_id=\"8e9e05c52164694d\"} 1", "grpc_type=\"bidi_stream\"",
+            "etcd_server_has_leader 1",
+            "etcd_server_leader_changes_seen_total 0",
+            "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\"",
+            "grpc_server_handling_seconds_bucket{grpc_method=\"Range\"",
+            "grpc_server_started_total",
+            "etcd_server_proposals_failed_total",
+            "etcd_server_proposals_committed_total",
+            "etcd_server_proposals_applied_total",
+            "etcd_server_proposals_pending",
+            "etcd_disk_wal_fsync_duration_seconds_bucket",
+            "etcd_disk_backend_commit_duration_seconds_bucket",
+            "etcd_mvcc_db_total_size_in_bytes",
+            "etcd_mvcc_db_total_size_in_use_in_bytes",
+            "etcd_server_quota_backend_bytes",
+            "etcd_network_client_grpc_sent_bytes_total",
+            "etcd_network_client_grpc_received_bytes_total",
+            "process_resident_memory_bytes",
+            "etcd_server_id{server_id=\"8e9e05c52164694d\"} 1",
+            "grpc_type=\"bidi_stream\"",
         ] {
             assert!(text.contains(name), "{name} is missing");
         }

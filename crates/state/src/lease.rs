@@ -101,4 +101,3 @@ impl Leases {
 fn damaged() -> StorageError {
     StorageError("a lease row cannot be decoded: the state store is damaged".into())
 }
-

@@ -33,8 +33,14 @@ pub enum Reply {
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
     Compact(CompactionResponse),
-    LeaseGrant { id: i64, ttl: i64, revision: i64 },
-    LeaseRevoke { revision: i64 },
+    LeaseGrant {
+        id: i64,
+        ttl: i64,
+        revision: i64,
+    },
+    LeaseRevoke {
+        revision: i64,
+    },
     Alarm(AlarmResponse),
     /// Nothing to say.
     Done,
@@ -142,12 +148,8 @@ impl<B: Backend> Machine<B> {
                 leases.attach(meta.lease, Bytes::copy_from_slice(key));
             }
         });
-        let shared = Arc::new(Shared {
-            store,
-            leases: RwLock::new(leases),
-            alarms: RwLock::new(alarms),
-            members: RwLock::new(members),
-        });
+        let shared =
+            Arc::new(Shared { store, leases: RwLock::new(leases), alarms: RwLock::new(alarms), members: RwLock::new(members) });
         Ok((Self { writer, shared, applied: Applied::default() }, position))
     }
 
@@ -207,7 +209,12 @@ impl<B: Backend> Machine<B> {
         let alarms = self.shared.alarms.read();
         let writes = matches!(
             action,
-            Action::Put(_) | Action::DeleteRange(_) | Action::Txn(_) | Action::Compact(_) | Action::LeaseGrant(_) | Action::LeaseRevoke(_)
+            Action::Put(_)
+                | Action::DeleteRange(_)
+                | Action::Txn(_)
+                | Action::Compact(_)
+                | Action::LeaseGrant(_)
+                | Action::LeaseRevoke(_)
         );
         if writes && alarms.is_raised(AlarmType::Corrupt) {
             return Err(Failure::Refused(Error::Corrupt));

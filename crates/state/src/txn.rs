@@ -273,8 +273,7 @@ pub(crate) fn delete_range<B: Backend>(writer: &mut Writer<B>, r: &DeleteRangeRe
     let range = KeyRange::from_api(&r.key, &r.range_end);
     let mut prev_kvs = Vec::new();
     if r.prev_kv {
-        let query =
-            Query { range: range.clone(), revision: 0, limit: 0, keys_only: false, count_only: false, count: false };
+        let query = Query { range: range.clone(), revision: 0, limit: 0, keys_only: false, count_only: false, count: false };
         prev_kvs = writer.range(&query)?.kvs;
     }
     let mut keys = Vec::new();

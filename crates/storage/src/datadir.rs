@@ -108,8 +108,8 @@ impl DataDir {
             }
             Err(source) => return Err(DataDirError::Io { path, source }),
         };
-        let identity: Identity = serde_json::from_slice(&text)
-            .map_err(|e| DataDirError::Damaged { path: path.clone(), reason: e.to_string() })?;
+        let identity: Identity =
+            serde_json::from_slice(&text).map_err(|e| DataDirError::Damaged { path: path.clone(), reason: e.to_string() })?;
         if identity.format > FORMAT {
             return Err(DataDirError::TooNew { path: self.path.clone(), found: identity.format });
         }

@@ -144,7 +144,13 @@ impl LogStore {
     }
 
     /// Removes all entries up to and including `index`, and remembers `mark` in the same write.
-    pub fn purge(&self, index: u64, name: &'static str, value: Vec<u8>, done: impl FnOnce(Result<(), LogError>) + Send + 'static) {
+    pub fn purge(
+        &self,
+        index: u64,
+        name: &'static str,
+        value: Vec<u8>,
+        done: impl FnOnce(Result<(), LogError>) + Send + 'static,
+    ) {
         self.send(Op::Purge { index, name, value, done: Box::new(done) });
     }
 }

@@ -209,9 +209,7 @@ impl Backend for StateBackend {
         };
         match self.db.get_pinned_cf_opt(self.table(table), key, options) {
             Ok(row) => Ok(row.map(|r| Bytes::copy_from_slice(&r))),
-            Err(e) if mode == ReadMode::CacheOnly && e.kind() == ErrorKind::Incomplete => {
-                Err(keelson_mvcc::GetError::WouldBlock)
-            }
+            Err(e) if mode == ReadMode::CacheOnly && e.kind() == ErrorKind::Incomplete => Err(keelson_mvcc::GetError::WouldBlock),
             Err(e) => Err(error(e).into()),
         }
     }

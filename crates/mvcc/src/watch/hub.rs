@@ -263,7 +263,9 @@ impl<B: Backend> Hub<B> {
     fn event(&self, change: row::Change, Revision { main, sub }: Revision) -> Result<Option<RingEvent>, ReadError> {
         let row::Change { is_put, key, previous, .. } = change;
         let event = if is_put {
-            let Some(kv) = self.shared.store.version(&key, Revision::new(main, sub), ReadMode::Blocking)? else { return Ok(None) };
+            let Some(kv) = self.shared.store.version(&key, Revision::new(main, sub), ReadMode::Blocking)? else {
+                return Ok(None);
+            };
             Event { kind: EventKind::Put, kv, previous, previous_lease: 0 }
         } else {
             let kv = KeyValue { key, mod_revision: main, ..KeyValue::default() };

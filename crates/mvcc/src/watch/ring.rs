@@ -42,10 +42,7 @@ impl RingEvent {
     }
 
     /// The event as an encoded message with the version it replaced, which `previous` fetches.
-    pub fn encoded_with_previous<E>(
-        &self,
-        previous: impl FnOnce() -> Result<Option<mvccpb::KeyValue>, E>,
-    ) -> Result<&Bytes, E> {
+    pub fn encoded_with_previous<E>(&self, previous: impl FnOnce() -> Result<Option<mvccpb::KeyValue>, E>) -> Result<&Bytes, E> {
         if self.event.previous.is_none() {
             return Ok(self.encoded());
         }
@@ -92,7 +89,6 @@ impl Ring {
             self.floor = oldest.revision;
         }
     }
-
 
     /// Up to `limit` transactions from `revision` on; `None` if some of them are no longer here.
     pub(super) fn from(&self, revision: i64, limit: usize) -> Option<Vec<Arc<RingTransaction>>> {

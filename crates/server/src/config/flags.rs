@@ -51,81 +51,163 @@ use Use::{Ignored, NoEffect, Works};
 
 /// Flags by section, in the order in which help prints them.
 pub const SECTIONS: &[(&str, &[Flag])] = &[
-    ("Member", &[
-        flag("name", "default", Text, Works, "Name of this member, unique in the cluster."),
-        flag("data-dir", "", Text, Works, "Directory of this member's data; NAME.etcd when empty."),
-        flag("wal-dir", "", Text, NoEffect, "The log has its own place in the data directory."),
-        flag("snapshot-count", "10000", Number, Works, "Applied log entries that are kept for members that lag."),
-        flag("heartbeat-interval", "100", Number, Works, "Milliseconds between a leader's heartbeats."),
-        flag("election-timeout", "1000", Number, Works, "Milliseconds without a leader before an election; at least 5 heartbeats."),
-        flag("initial-election-tick-advance", "true", Bool, NoEffect, "A lone member elects itself at once anyway."),
-        flag("listen-peer-urls", "http://localhost:2380", Text, Works, "Where to listen for other members, comma separated."),
-        flag("listen-client-urls", "http://localhost:2379", Text, Works, "Where to listen for clients, comma separated; http:// or unix://."),
-        flag("max-snapshots", "5", Number, NoEffect, "There are no snapshot files to keep."),
-        flag("max-wals", "5", Number, NoEffect, "There are no log segment files to keep."),
-        flag("quota-backend-bytes", "0", Number, Works, "Bytes of retained data after which writes are refused; 0 means 2 GiB, negative no limit."),
-        flag("backend-bbolt-freelist-type", "map", Text, NoEffect, "Tunes bbolt, which is not used."),
-        flag("backend-batch-interval", "", Duration, NoEffect, "Tunes bbolt, which is not used."),
-        flag("backend-batch-limit", "0", Number, NoEffect, "Tunes bbolt, which is not used."),
-        flag("max-txn-ops", "128", Number, Works, "Operations that one transaction may hold."),
-        flag("max-request-bytes", "1572864", Number, Works, "Bytes that one request may have."),
-        flag("max-concurrent-streams", "4294967295", Number, Works, "Concurrent calls on one connection."),
-        flag("grpc-keepalive-min-time", "5s", Duration, NoEffect, "Clients may ping as often as they like."),
-        flag("grpc-keepalive-interval", "2h0m0s", Duration, NoEffect, "The server sends no pings of its own."),
-        flag("grpc-keepalive-timeout", "20s", Duration, NoEffect, "The server sends no pings of its own."),
-        flag("socket-reuse-port", "false", Bool, Works, "Listen with SO_REUSEPORT."),
-        flag("socket-reuse-address", "false", Bool, Works, "Listen with SO_REUSEADDR."),
-        flag("memory-mlock", "false", Bool, NoEffect, "Memory is not locked."),
-        flag("bootstrap-defrag-threshold-megabytes", "0", Number, NoEffect, "There is nothing to defragment at start."),
-    ]),
-    ("Clustering", &[
-        flag("initial-advertise-peer-urls", "http://localhost:2380", Text, Works, "Peer URLs of this member as others reach them."),
-        flag("initial-cluster", "", Text, Works, "Members of a new cluster as NAME=URL, comma separated; this member when empty."),
-        flag("initial-cluster-state", "new", Text, Works, "new; joining an existing cluster is not supported yet."),
-        flag("initial-cluster-token", "etcd-cluster", Text, Works, "Makes ids of clusters with equal URLs differ."),
-        flag("advertise-client-urls", "http://localhost:2379", Text, Works, "Client URLs of this member as clients reach them."),
-        flag("strict-reconfig-check", "true", Bool, NoEffect, "Members cannot be added or removed yet."),
-        flag("pre-vote", "true", Bool, NoEffect, "Elections always begin with a pre-vote."),
-        flag("auto-compaction-mode", "periodic", Text, Works, "periodic or revision."),
-        flag("auto-compaction-retention", "0", Text, Works, "How much history automatic compaction keeps: a duration or hours, or revisions; 0 turns it off."),
-        flag("max-learners", "1", Number, NoEffect, "Members cannot be added yet."),
-    ]),
-    ("Monitoring", &[
-        flag("metrics", "basic", Text, Works, "basic or extensive (adds latency histograms of calls)."),
-        flag("listen-metrics-urls", "", Text, Works, "More places to serve /metrics, /health, /livez and /readyz."),
-        flag("enable-pprof", "false", Bool, NoEffect, "Go profiles do not exist here; use perf."),
-    ]),
-    ("Logging", &[
-        flag("logger", "zap", Text, NoEffect, "Log lines look like zap's JSON."),
-        flag("log-outputs", "default", Text, Works, "stderr (also: default), stdout, or files, comma separated."),
-        flag("log-level", "info", Text, Works, "debug, info, warn, error, panic or fatal."),
-        flag("log-format", "json", Text, Works, "json or console."),
-        flag("warning-unary-request-duration", "300ms", Duration, NoEffect, "Slow calls show in the metrics."),
-        flag("warning-apply-duration", "100ms", Duration, NoEffect, "Slow applies show in the metrics."),
-    ]),
-    ("Features", &[
-        flag("watch-progress-notify-interval", "10m0s", Duration, Works, "How often idle watches that asked for it hear of the revision."),
-        flag("experimental-watch-progress-notify-interval", "", Duration, Works, "Older name of watch-progress-notify-interval."),
-        flag("compaction-batch-limit", "1000", Number, Works, "Revisions that one step of background removal looks at."),
-        flag("compaction-sleep-interval", "0s", Duration, Works, "Pause between steps of background removal."),
-        flag("compact-hash-check-time", "1m0s", Duration, NoEffect, "A lone member has nobody to compare with."),
-        flag("corrupt-check-time", "0s", Duration, NoEffect, "A lone member has nobody to compare with."),
-        flag("feature-gates", "", Text, Works, "Feature=true|false pairs; etcd's names are known."),
-        flag("raft-read-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
-        flag("raft-write-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
-        flag("snapshot-catchup-entries", "5000", Number, NoEffect, "snapshot-count says how many entries are kept."),
-        flag("downgrade-check-time", "5s", Duration, NoEffect, "A lone member has nobody to wait for."),
-    ]),
-    ("Unsafe", &[
-        flag("unsafe-no-fsync", "false", Bool, Works, "Do not sync the log. Loses acknowledged writes when the power goes."),
-    ]),
+    (
+        "Member",
+        &[
+            flag("name", "default", Text, Works, "Name of this member, unique in the cluster."),
+            flag("data-dir", "", Text, Works, "Directory of this member's data; NAME.etcd when empty."),
+            flag("wal-dir", "", Text, NoEffect, "The log has its own place in the data directory."),
+            flag("snapshot-count", "10000", Number, Works, "Applied log entries that are kept for members that lag."),
+            flag("heartbeat-interval", "100", Number, Works, "Milliseconds between a leader's heartbeats."),
+            flag(
+                "election-timeout",
+                "1000",
+                Number,
+                Works,
+                "Milliseconds without a leader before an election; at least 5 heartbeats.",
+            ),
+            flag("initial-election-tick-advance", "true", Bool, NoEffect, "A lone member elects itself at once anyway."),
+            flag("listen-peer-urls", "http://localhost:2380", Text, Works, "Where to listen for other members, comma separated."),
+            flag(
+                "listen-client-urls",
+                "http://localhost:2379",
+                Text,
+                Works,
+                "Where to listen for clients, comma separated; http:// or unix://.",
+            ),
+            flag("max-snapshots", "5", Number, NoEffect, "There are no snapshot files to keep."),
+            flag("max-wals", "5", Number, NoEffect, "There are no log segment files to keep."),
+            flag(
+                "quota-backend-bytes",
+                "0",
+                Number,
+                Works,
+                "Bytes of retained data after which writes are refused; 0 means 2 GiB, negative no limit.",
+            ),
+            flag("backend-bbolt-freelist-type", "map", Text, NoEffect, "Tunes bbolt, which is not used."),
+            flag("backend-batch-interval", "", Duration, NoEffect, "Tunes bbolt, which is not used."),
+            flag("backend-batch-limit", "0", Number, NoEffect, "Tunes bbolt, which is not used."),
+            flag("max-txn-ops", "128", Number, Works, "Operations that one transaction may hold."),
+            flag("max-request-bytes", "1572864", Number, Works, "Bytes that one request may have."),
+            flag("max-concurrent-streams", "4294967295", Number, Works, "Concurrent calls on one connection."),
+            flag("grpc-keepalive-min-time", "5s", Duration, NoEffect, "Clients may ping as often as they like."),
+            flag("grpc-keepalive-interval", "2h0m0s", Duration, NoEffect, "The server sends no pings of its own."),
+            flag("grpc-keepalive-timeout", "20s", Duration, NoEffect, "The server sends no pings of its own."),
+            flag("socket-reuse-port", "false", Bool, Works, "Listen with SO_REUSEPORT."),
+            flag("socket-reuse-address", "false", Bool, Works, "Listen with SO_REUSEADDR."),
+            flag("memory-mlock", "false", Bool, NoEffect, "Memory is not locked."),
+            flag("bootstrap-defrag-threshold-megabytes", "0", Number, NoEffect, "There is nothing to defragment at start."),
+        ],
+    ),
+    (
+        "Clustering",
+        &[
+            flag(
+                "initial-advertise-peer-urls",
+                "http://localhost:2380",
+                Text,
+                Works,
+                "Peer URLs of this member as others reach them.",
+            ),
+            flag(
+                "initial-cluster",
+                "",
+                Text,
+                Works,
+                "Members of a new cluster as NAME=URL, comma separated; this member when empty.",
+            ),
+            flag("initial-cluster-state", "new", Text, Works, "new; joining an existing cluster is not supported yet."),
+            flag("initial-cluster-token", "etcd-cluster", Text, Works, "Makes ids of clusters with equal URLs differ."),
+            flag(
+                "advertise-client-urls",
+                "http://localhost:2379",
+                Text,
+                Works,
+                "Client URLs of this member as clients reach them.",
+            ),
+            flag("strict-reconfig-check", "true", Bool, NoEffect, "Members cannot be added or removed yet."),
+            flag("pre-vote", "true", Bool, NoEffect, "Elections always begin with a pre-vote."),
+            flag("auto-compaction-mode", "periodic", Text, Works, "periodic or revision."),
+            flag(
+                "auto-compaction-retention",
+                "0",
+                Text,
+                Works,
+                "How much history automatic compaction keeps: a duration or hours, or revisions; 0 turns it off.",
+            ),
+            flag("max-learners", "1", Number, NoEffect, "Members cannot be added yet."),
+        ],
+    ),
+    (
+        "Monitoring",
+        &[
+            flag("metrics", "basic", Text, Works, "basic or extensive (adds latency histograms of calls)."),
+            flag("listen-metrics-urls", "", Text, Works, "More places to serve /metrics, /health, /livez and /readyz."),
+            flag("enable-pprof", "false", Bool, NoEffect, "Go profiles do not exist here; use perf."),
+        ],
+    ),
+    (
+        "Logging",
+        &[
+            flag("logger", "zap", Text, NoEffect, "Log lines look like zap's JSON."),
+            flag("log-outputs", "default", Text, Works, "stderr (also: default), stdout, or files, comma separated."),
+            flag("log-level", "info", Text, Works, "debug, info, warn, error, panic or fatal."),
+            flag("log-format", "json", Text, Works, "json or console."),
+            flag("warning-unary-request-duration", "300ms", Duration, NoEffect, "Slow calls show in the metrics."),
+            flag("warning-apply-duration", "100ms", Duration, NoEffect, "Slow applies show in the metrics."),
+        ],
+    ),
+    (
+        "Features",
+        &[
+            flag(
+                "watch-progress-notify-interval",
+                "10m0s",
+                Duration,
+                Works,
+                "How often idle watches that asked for it hear of the revision.",
+            ),
+            flag(
+                "experimental-watch-progress-notify-interval",
+                "",
+                Duration,
+                Works,
+                "Older name of watch-progress-notify-interval.",
+            ),
+            flag("compaction-batch-limit", "1000", Number, Works, "Revisions that one step of background removal looks at."),
+            flag("compaction-sleep-interval", "0s", Duration, Works, "Pause between steps of background removal."),
+            flag("compact-hash-check-time", "1m0s", Duration, NoEffect, "A lone member has nobody to compare with."),
+            flag("corrupt-check-time", "0s", Duration, NoEffect, "A lone member has nobody to compare with."),
+            flag("feature-gates", "", Text, Works, "Feature=true|false pairs; etcd's names are known."),
+            flag("raft-read-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
+            flag("raft-write-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
+            flag("snapshot-catchup-entries", "5000", Number, NoEffect, "snapshot-count says how many entries are kept."),
+            flag("downgrade-check-time", "5s", Duration, NoEffect, "A lone member has nobody to wait for."),
+        ],
+    ),
+    (
+        "Unsafe",
+        &[flag("unsafe-no-fsync", "false", Bool, Works, "Do not sync the log. Loses acknowledged writes when the power goes.")],
+    ),
 ];
 
 /// Flags of old releases that etcd still parses and ignores.
 pub const LEGACY: &[&str] = &[
-    "cluster-active-size", "cluster-remove-delay", "cluster-sync-interval", "config", "force", "max-result-buffer",
-    "max-retry-attempts", "peer-heartbeat-interval", "peer-election-timeout", "retry-interval", "snapshot", "v", "vv",
-    "test.coverprofile", "test.outputdir",
+    "cluster-active-size",
+    "cluster-remove-delay",
+    "cluster-sync-interval",
+    "config",
+    "force",
+    "max-result-buffer",
+    "max-retry-attempts",
+    "peer-heartbeat-interval",
+    "peer-election-timeout",
+    "retry-interval",
+    "snapshot",
+    "v",
+    "vv",
+    "test.coverprofile",
+    "test.outputdir",
 ];
 
 const CONTROL: &[Flag] = &[
@@ -138,7 +220,9 @@ const CONTROL: &[Flag] = &[
 /// The flag of that name.
 #[must_use]
 pub fn find(name: &str) -> Option<Flag> {
-    let legacy = |name: &&'static str| flag(name, "", if matches!(*name, "force" | "snapshot" | "v" | "vv") { Bool } else { Text }, Ignored, "");
+    let legacy = |name: &&'static str| {
+        flag(name, "", if matches!(*name, "force" | "snapshot" | "v" | "vv") { Bool } else { Text }, Ignored, "")
+    };
     SECTIONS
         .iter()
         .flat_map(|(_, flags)| *flags)
@@ -230,7 +314,9 @@ pub fn parse_duration(value: &str) -> Option<std::time::Duration> {
 /// The help text.
 #[must_use]
 pub fn help() -> String {
-    let mut out = String::from("Usage:\n\n  keelson [flags]\n    Start a keelson member.\n\n  keelson --version\n    Show the version.\n\n  keelson --config-file FILE\n    Start with the configuration in FILE; other flags and variables are ignored.\n\nEvery flag can also be set as ETCD_FLAG_NAME in the environment.\n");
+    let mut out = String::from(
+        "Usage:\n\n  keelson [flags]\n    Start a keelson member.\n\n  keelson --version\n    Show the version.\n\n  keelson --config-file FILE\n    Start with the configuration in FILE; other flags and variables are ignored.\n\nEvery flag can also be set as ETCD_FLAG_NAME in the environment.\n",
+    );
     for (section, flags) in SECTIONS {
         out.push_str(&format!("\n{section}:\n"));
         for f in *flags {

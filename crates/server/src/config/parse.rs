@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::file;
 use super::flags::{self, Use, Values};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
-use super::file;
 
 /// When automatic compaction happens and what it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,7 +144,9 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     let heartbeat_ms: u64 = s.positive("heartbeat-interval")?;
     let election_ms: u64 = s.positive("election-timeout")?;
     if 5 * heartbeat_ms > election_ms {
-        return Err(format!("--election-timeout[{election_ms}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat_ms}ms]"));
+        return Err(format!(
+            "--election-timeout[{election_ms}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat_ms}ms]"
+        ));
     }
     if election_ms > 50_000 {
         return Err(format!("--election-timeout[{election_ms}ms] is too long, and should be set less than 50000ms"));
@@ -285,7 +287,10 @@ mod tests {
         assert!(config("--election-timeout 400").unwrap_err().contains("5 times"));
         assert!(config("--initial-cluster default=http://localhost:1").unwrap_err().contains("missing from"));
         assert!(config("--initial-cluster-state existing").is_err());
-        assert_eq!(config("--auto-compaction-retention 2").unwrap().auto_compaction, AutoCompaction::Periodic(Duration::from_secs(7200)));
+        assert_eq!(
+            config("--auto-compaction-retention 2").unwrap().auto_compaction,
+            AutoCompaction::Periodic(Duration::from_secs(7200))
+        );
         assert_eq!(config("--quota-backend-bytes -1").unwrap().quota, None);
     }
 

@@ -83,9 +83,9 @@ impl Respond {
         };
         let result = match call.timeout {
             None => work.await,
-            Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-                Err(FrameError::Refused(Status::new(Code::DeadlineExceeded, "context deadline exceeded")))
-            }),
+            Some(limit) => tokio::time::timeout(limit, work)
+                .await
+                .unwrap_or_else(|_| Err(FrameError::Refused(Status::new(Code::DeadlineExceeded, "context deadline exceeded")))),
         };
         match result {
             Ok(message) => self.send_one(&message),

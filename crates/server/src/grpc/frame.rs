@@ -36,9 +36,9 @@ impl MessageReader {
     pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         match self.next_bytes().await? {
             None => Ok(None),
-            Some(bytes) => M::decode(bytes).map(Some).map_err(|e| {
-                FrameError::Refused(Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))
-            }),
+            Some(bytes) => M::decode(bytes)
+                .map(Some)
+                .map_err(|e| FrameError::Refused(Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))),
         }
     }
 

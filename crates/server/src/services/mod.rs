@@ -29,7 +29,8 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
     let Some(method) = Method::of(path) else {
         let (service, name) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
         let known = Method::ALL.iter().any(|m| m.service() == service);
-        let text = if known { format!("unknown method {name} for service {service}") } else { format!("unknown service {service}") };
+        let text =
+            if known { format!("unknown method {name} for service {service}") } else { format!("unknown service {service}") };
         respond.refuse(&Status::new(Code::Unimplemented, text));
         return;
     };

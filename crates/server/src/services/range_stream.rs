@@ -48,10 +48,8 @@ async fn send_pieces(member: &Arc<Member>, request: RangeRequest, sender: &mut S
     while !pieces.done {
         let state = member.state.clone();
         let read = tokio::task::spawn_blocking(move || pieces.next(&state).map(|response| (pieces, response)));
-        let (rest, mut response) = read
-            .await
-            .map_err(|_| Status::from(keelson_api::Error::Stopped))?
-            .map_err(|e| Status::from(read_error(e)))?;
+        let (rest, mut response) =
+            read.await.map_err(|_| Status::from(keelson_api::Error::Stopped))?.map_err(|e| Status::from(read_error(e)))?;
         pieces = rest;
         if response.header.is_some() {
             response.header = member.complete(response.header);
@@ -111,7 +109,8 @@ impl Pieces {
             self.request.key = next.freeze();
         }
         if self.done {
-            out.header = piece.header.take().map(|h| keelson_api::etcdserverpb::ResponseHeader { revision: self.header_revision, ..h });
+            out.header =
+                piece.header.take().map(|h| keelson_api::etcdserverpb::ResponseHeader { revision: self.header_revision, ..h });
             out.more = piece.more;
             out.count = self.sent + if piece.more { self.count_rest(state)? } else { 0 };
         } else {

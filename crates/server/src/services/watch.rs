@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keelson_api::etcdserverpb::watch_request::RequestUnion;
 use keelson_api::etcdserverpb::WatchRequest;
+use keelson_api::etcdserverpb::watch_request::RequestUnion;
 use keelson_api::{Code, Error};
 use tokio::sync::{Notify, oneshot};
 
@@ -21,7 +21,8 @@ pub async fn serve(member: Arc<Member>, _call: &Call, mut reader: MessageReader,
     member.metrics.watch_streams.inc();
     let ready = Arc::new(Notify::new());
     let stream = WatchStream::new(member.clone(), ready.clone());
-    let mut session = Session { stream, sender, ready, interval: progress_interval(member.config.progress_interval), member: member.clone() };
+    let mut session =
+        Session { stream, sender, ready, interval: progress_interval(member.config.progress_interval), member: member.clone() };
     let end = session.run(&mut reader).await;
     member.metrics.watch_streams.dec();
     match end {

@@ -244,7 +244,8 @@ fn fetch(
         inside => inside,
     };
     let Replay::Transactions { transactions, next, more } = replay else { return Err(ReadError::WouldBlock) };
-    let mut out = Frames { header: header.clone(), frames: Vec::new(), events: Vec::new(), bytes: 0, sent: 0, fragment: watcher.fragment };
+    let mut out =
+        Frames { header: header.clone(), frames: Vec::new(), events: Vec::new(), bytes: 0, sent: 0, fragment: watcher.fragment };
     for transaction in &transactions {
         out.add(hub, watcher, transaction, mode)?;
         if out.bytes >= RESPONSE_BYTES {
@@ -266,7 +267,13 @@ struct Frames {
 }
 
 impl Frames {
-    fn add(&mut self, hub: &Hub<StateBackend>, watcher: &Watcher, transaction: &RingTransaction, mode: ReadMode) -> Result<(), ReadError> {
+    fn add(
+        &mut self,
+        hub: &Hub<StateBackend>,
+        watcher: &Watcher,
+        transaction: &RingTransaction,
+        mode: ReadMode,
+    ) -> Result<(), ReadError> {
         for event in &transaction.events {
             let wanted = match event.event.kind {
                 EventKind::Put => watcher.puts,
@@ -321,8 +328,8 @@ const EVENTS_TAG: u8 = 11 << 3 | 2;
 
 /// A framed response with events that are encoded already.
 fn frame(response: &WatchResponse, events: &[Bytes]) -> Bytes {
-    let length = response.encoded_len()
-        + events.iter().map(|e| 1 + prost::length_delimiter_len(e.len()) + e.len()).sum::<usize>();
+    let length =
+        response.encoded_len() + events.iter().map(|e| 1 + prost::length_delimiter_len(e.len()) + e.len()).sum::<usize>();
     let mut out = BytesMut::with_capacity(5 + length);
     put_header(&mut out, length);
     response.encode_raw(&mut out);
