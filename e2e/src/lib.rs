@@ -2,12 +2,15 @@
 //!
 //! [`server`] runs one server, etcd or Keelson, and cleans up after it. [`oracle`] plays the same
 //! requests to two of them and reports the first answer that differs. [`etcdctl`] does the same
-//! one level up, through etcd's own command line.
+//! one level up, through etcd's own command line. [`durability`] kills servers under load and audits
+//! what is left, [`power`] takes from their files what was not synced.
 
+pub mod durability;
 pub mod etcdctl;
 pub mod kubernetes;
 pub mod oracle;
 pub mod ports;
+pub mod power;
 pub mod program;
 pub mod server;
 pub mod wait;

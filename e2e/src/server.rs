@@ -1,9 +1,10 @@
 //! One server process on loopback ports with a data folder of its own: started, stopped, killed and
 //! restarted by tests, and never left behind by them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,6 +27,7 @@ const TAIL_COLUMNS: usize = 300;
 pub struct Server {
     program: Program,
     extra_flags: Vec<String>,
+    env: BTreeMap<&'static str, String>,
     ports: Ports,
     dir: TempDir,
     child: Option<Child>,
@@ -44,6 +46,7 @@ impl Server {
             let mut server = Self {
                 program,
                 extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
+                env: BTreeMap::new(),
                 ports: reservation.ports()?,
                 dir: TempDir::with_prefix("keelson-e2e-")?,
                 child: None,
@@ -109,6 +112,27 @@ impl Server {
         Ok(())
     }
 
+    /// Sets or unsets a variable of the processes started from now on.
+    pub fn set_env(&mut self, name: &'static str, value: Option<String>) {
+        match value {
+            Some(value) => self.env.insert(name, value),
+            None => self.env.remove(name),
+        };
+    }
+
+    /// How the process ended, if it has ended without being asked to.
+    pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
+        match &mut self.child {
+            Some(child) => Ok(child.try_wait()?),
+            None => Ok(None),
+        }
+    }
+
+    /// Leaves data and log where they are when this is dropped.
+    pub fn keep(&mut self) {
+        self.dir.disable_cleanup(true);
+    }
+
     /// Ends the process as a crash does.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
@@ -145,6 +169,7 @@ impl Server {
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
             .args(["--initial-cluster", &format!("default={peer_url}")])
             .args(&self.extra_flags)
+            .envs(&self.env)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)

@@ -6,34 +6,28 @@
 //! `KEELSON_UNDER_TEST=etcd` runs it on etcd, which tests the test.
 
 use std::env;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use hyper::Method;
 use keelson_e2e::kubernetes::apiserver::{ApiServer, EVENT_TTL};
 use keelson_e2e::kubernetes::client::Client;
-use keelson_e2e::kubernetes::history::Snapshot;
 use keelson_e2e::kubernetes::ledger::Ledger;
+use keelson_e2e::kubernetes::load::{Lists, Load};
 use keelson_e2e::kubernetes::metrics::Metrics;
 use keelson_e2e::kubernetes::object::{KINDS, Kind, NAMESPACES, namespace, widget_definition};
 use keelson_e2e::kubernetes::past::Past;
-use keelson_e2e::kubernetes::reader::Reader;
-use keelson_e2e::kubernetes::traffic::Traffic;
-use keelson_e2e::kubernetes::watcher::{Shared, follow, lock};
-use keelson_e2e::kubernetes::worker::{Share, Worker};
+use keelson_e2e::kubernetes::watcher::lock;
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use keelson_e2e::wait;
 use serde_json::json;
-use tokio::task::JoinSet;
 
 const WORKERS: usize = 8;
 /// After the store's restart; gRPC's longest pause between two attempts is three seconds.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 /// Acknowledged writes between one crash and the next.
 const WRITES_BETWEEN_KILLS: u64 = 300;
-const LOAD_LIMIT: Duration = Duration::from_secs(3600);
 /// Later than that an expired event must not be there.
 const EXPIRY_LIMIT: Duration = Duration::from_secs(30);
 
@@ -55,8 +49,7 @@ async fn scenario(store: &mut Server, apiserver: &mut ApiServer) -> Result<()> {
     let told = |what: &str| println!("{:>4} s: {what}", begin.elapsed().as_secs());
     let client = apiserver.client().clone();
     prepare(&client).await?;
-    let mut load = Load::start(&client)?;
-    load.watches_are_complete().await?;
+    let mut load = Load::start(&client, WORKERS, setting("KEELSON_KUBE_OBJECTS", 2_400)?).await?;
     told("watching");
 
     load.writes(500).await?;
@@ -87,28 +80,15 @@ async fn scenario(store: &mut Server, apiserver: &mut ApiServer) -> Result<()> {
     }
     load.writes(WRITES_BETWEEN_KILLS).await?;
 
-    let excused = load.traffic.excused();
-    let (watchers, ledger, lists) = load.finish(&client).await?;
-    told(&format!("{} lists, {excused} requests failed in crashes", lists.len()));
+    let (ledger, mut lists) = load.finish().await?;
+    told(&format!("{} lists, {} requests failed in crashes", lists.len(), load.traffic.excused()));
     for sort in ["whole list", "paged list", "streamed list", "resourceVersionMatch=Exact"] {
         ensure!(lists.iter().any(|(_, list)| list.request.contains(sort)), "no {sort} was taken");
     }
-    for (kind, history) in &watchers {
-        let expected = ledger.changes(*kind);
-        // Afterwards it is compared in full; this only waits.
-        let limit = if *kind == Kind::Event { EVENT_TTL + EXPIRY_LIMIT } else { RECOVERY_LIMIT };
-        let _ = wait::until("all changes are seen", limit, async || Ok(lock(history).ours() >= expected)).await;
-        let differences = ledger.differences(*kind, &lock(history));
-        alike(&format!("{} changes of {kind:?}", expected), differences)?;
-    }
+    lists.extend(load.fresh_lists(&client).await?);
+    events_are_the_writes(&mut load, &ledger).await?;
     told("events are the writes");
-
-    for (kind, list) in lists {
-        let history = watchers.iter().find(|(of, _)| *of == kind).map(|(_, history)| history).context("no such watcher")?;
-        wait::until("the watch is where the list was", RECOVERY_LIMIT, async || Ok(lock(history).revision() >= list.revision))
-            .await?;
-        alike(&list.request, lock(history).differences(&list))?;
-    }
+    lists_are_the_events(&mut load, lists).await?;
     told("lists are the events");
     healthy(&client).await?;
     apiserver.still_runs()?;
@@ -132,82 +112,32 @@ async fn prepare(client: &Client) -> Result<()> {
     .await
 }
 
-type Watchers = Vec<(Kind, Shared)>;
-type Lists = Vec<(Kind, Snapshot)>;
-
-/// Everything that works at the same time. What fails is told by whoever waits for it.
-struct Load {
-    traffic: Arc<Traffic>,
-    watchers: Watchers,
-    following: JoinSet<Result<()>>,
-    workers: JoinSet<Result<Ledger>>,
-    reader: JoinSet<Result<Lists>>,
-}
-
-impl Load {
-    fn start(client: &Client) -> Result<Self> {
-        let traffic = Arc::new(Traffic::default());
-        let mut following = JoinSet::new();
-        let watchers: Watchers = KINDS.iter().map(|kind| (*kind, Shared::default())).collect();
-        for (kind, history) in &watchers {
-            following.spawn(follow(client.clone(), *kind, history.clone(), traffic.clone()));
-        }
-        let objects = setting("KEELSON_KUBE_OBJECTS", 2_400)? / WORKERS;
-        let share = Share { config_maps: objects, widgets: objects / 4, leases: objects / 12 };
-        let workers = (0..WORKERS).map(|number| Worker::new(number, share, client.clone(), traffic.clone()).run()).collect();
-        let reader = Reader { client: client.clone(), traffic: traffic.clone() };
-        let reader = JoinSet::from_iter([reader.run()]);
-        Ok(Self { traffic, watchers, following, workers, reader })
-    }
-
-    /// Waits, but not when part of the load has failed.
-    async fn until(&mut self, what: &str, limit: Duration, holds: impl AsyncFn(&Traffic) -> Result<bool>) -> Result<()> {
-        let traffic = self.traffic.clone();
-        self.unless_it_fails(wait::until(what, limit, async || holds(&traffic).await)).await
-    }
-
-    async fn unless_it_fails(&mut self, wait: impl Future<Output = Result<()>>) -> Result<()> {
-        tokio::select! {
-            result = wait => result,
-            Some(result) = self.following.join_next() => result?.and_then(|()| bail!("a watcher ended")),
-            Some(result) = self.workers.join_next() => result?.and_then(|_| bail!("a worker ended")),
-            Some(result) = self.reader.join_next() => result?.and_then(|_| bail!("the reader ended")),
-        }
-    }
-
-    async fn watches_are_complete(&mut self) -> Result<()> {
-        let watchers: Vec<Shared> = self.watchers.iter().map(|(_, history)| history.clone()).collect();
-        self.until("all watches have begun", RECOVERY_LIMIT, async |_| {
-            Ok(watchers.iter().all(|history| lock(history).complete()))
-        })
-        .await
-    }
-
-    async fn writes(&mut self, number: u64) -> Result<()> {
-        let goal = self.traffic.writes() + number;
-        self.until(&format!("{number} writes"), LOAD_LIMIT, async |traffic| Ok(traffic.writes() >= goal)).await
-    }
-
-    /// Ends the load; the watchers go on. The lists that were taken get a last fresh one of each kind.
-    async fn finish(mut self, client: &Client) -> Result<(Watchers, Ledger, Lists)> {
-        self.traffic.stop();
-        let mut ledger = Ledger::default();
-        while let Some(worker) = self.workers.join_next().await {
-            ledger.merge(worker??);
-        }
-        let mut lists = self.reader.join_next().await.context("no reader")???;
-        let reader = Reader { client: client.clone(), traffic: self.traffic };
-        for kind in KINDS {
-            lists.push((kind, reader.whole(kind).await?.context("a list outside of outages")?));
-        }
-        Ok((self.watchers, ledger, lists))
-    }
-}
-
 async fn healthy(client: &Client) -> Result<()> {
     for path in ["/readyz", "/healthz/etcd", "/readyz/etcd-readiness"] {
         let answer = client.get(path).await?;
         ensure!(answer.status == 200, "{path}: status {}: {}", answer.status, answer.text());
+    }
+    Ok(())
+}
+
+async fn events_are_the_writes(load: &mut Load, ledger: &Ledger) -> Result<()> {
+    for kind in KINDS {
+        let (history, expected) = (load.history(kind), ledger.changes(kind));
+        // Which ones are missing is told by the comparison.
+        let limit = if kind == Kind::Event { EVENT_TTL + EXPIRY_LIMIT } else { RECOVERY_LIMIT };
+        let seen = load.until("all changes are seen", limit, async |_| Ok(lock(&history).ours() >= expected)).await;
+        alike(&format!("{expected} changes of {kind:?}"), ledger.differences(kind, &lock(&history)))?;
+        seen?;
+    }
+    Ok(())
+}
+
+async fn lists_are_the_events(load: &mut Load, lists: Lists) -> Result<()> {
+    for (kind, list) in lists {
+        let history = load.history(kind);
+        let there = async |_: &_| Ok(lock(&history).revision() >= list.revision);
+        load.until("the watch is where the list was", RECOVERY_LIMIT, there).await?;
+        alike(&list.request, lock(&history).differences(&list))?;
     }
     Ok(())
 }

@@ -107,7 +107,8 @@ impl History {
         if !changes.is_empty()
             && let Some(other) = self.told_at.insert(revision, write)
         {
-            self.broken.push(format!("revision {revision} was acknowledged to two writes: {:?} and {changes:?}", self.writes[other]));
+            self.broken
+                .push(format!("revision {revision} was acknowledged to two writes: {:?} and {changes:?}", self.writes[other]));
         }
         self.told(revision);
         self.writes[write].outcome = Outcome::Acknowledged { revision, changes };

@@ -116,8 +116,9 @@ impl Ledger {
                     return Err(format!("revision {revision} was acknowledged as {acknowledged:?} and holds {changes:?}"));
                 }
                 None => {
-                    take_matching(&mut unknown, &changes)
-                        .ok_or_else(|| format!("revision {revision} holds what nobody wrote, or what was refused: {changes:?}"))?;
+                    take_matching(&mut unknown, &changes).ok_or_else(|| {
+                        format!("revision {revision} holds what nobody wrote, or what was refused: {changes:?}")
+                    })?;
                     history.mix.unknown_kept += 1;
                 }
             }

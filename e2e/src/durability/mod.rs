@@ -5,12 +5,12 @@
 //! restarts, [`ledger`] holds the truth as far as it has been verified, and [`campaign`] repeats it.
 
 pub mod audit;
+pub mod blow;
 pub mod campaign;
 pub mod clients;
-pub mod blow;
 pub mod follow;
-pub mod history;
 pub mod hashes;
+pub mod history;
 pub mod ledger;
 pub mod load;
 pub mod replay;

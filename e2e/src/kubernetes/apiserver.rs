@@ -24,7 +24,7 @@ pub const COMPACTION_INTERVAL: Duration = Duration::from_secs(15);
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 const TOKEN: &str = "e2e-admin";
-const TAIL_LINES: usize = 40;
+const TAIL_LINES: usize = 20;
 const TAIL_COLUMNS: usize = 400;
 
 pub struct ApiServer {
@@ -170,7 +170,8 @@ fn tail(log: &Path) -> String {
     let log = fs::read(log).unwrap_or_default();
     let log = String::from_utf8_lossy(&log);
     // Most of the log is routine; errors and warnings tell what went wrong.
-    let lines: Vec<&str> = log.lines().filter(|line| line.starts_with(['W', 'E', 'F']) && !line.contains("Skipping API")).collect();
+    let lines: Vec<&str> =
+        log.lines().filter(|line| line.starts_with(['W', 'E', 'F']) && !line.contains("Skipping API")).collect();
     let mut tail = String::from("--- last warnings and errors of kube-apiserver ---\n");
     for line in &lines[lines.len().saturating_sub(TAIL_LINES)..] {
         tail.extend(line.chars().take(TAIL_COLUMNS));

@@ -45,14 +45,30 @@ impl Ledger {
         let missed = self.of(kind).filter_map(|(key, writes)| {
             let changes = history.changes_of(key);
             let right = if kind == Kind::Event { same_until_expiry(writes, changes) } else { same(writes, changes) };
-            (!right).then(|| format!("{kind:?} {key}: written {writes:#?}, seen {changes:#?}"))
+            (!right).then(|| format!("{key}: written {}, seen {}", written(writes), seen(changes)))
         });
         let invented = history.changes().filter_map(|(key, changes)| {
             let known = !is_ours(key) || self.writes.contains_key(&(kind, key.clone()));
-            (!known).then(|| format!("{kind:?} {key}: never acknowledged, seen {changes:#?}"))
+            (!known).then(|| format!("{key}: never acknowledged, seen {}", seen(changes)))
         });
         missed.chain(invented).collect()
     }
+}
+
+fn written(writes: &[Write]) -> String {
+    let write = |write: &Write| match write.version {
+        Some(version) => format!("{} with {}", version.revision, version.stamp),
+        None => "deleted".to_string(),
+    };
+    writes.iter().map(write).collect::<Vec<_>>().join(", ")
+}
+
+fn seen(changes: &[Change]) -> String {
+    let change = |change: &Change| match change.version {
+        Some(version) => format!("{} with {}", change.revision, version.stamp),
+        None => format!("{} deleted", change.revision),
+    };
+    changes.iter().map(change).collect::<Vec<_>>().join(", ")
 }
 
 fn same(writes: &[Write], changes: &[Change]) -> bool {

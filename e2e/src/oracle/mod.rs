@@ -10,6 +10,7 @@ pub mod compare;
 pub mod generate;
 pub mod history;
 pub mod known;
+mod lagging;
 pub mod lease_names;
 pub mod normal;
 pub mod outcome;

@@ -3,11 +3,13 @@
 //!
 //! A server tells watches when it gets to it. Two things say that it has: the event of a write to
 //! the sentinel's key, for watches that are up to date, and the answer to a progress request, for
-//! those that were started in the past.
+//! those that were started in the past. Where a watch in the future keeps a stream from answering
+//! that, the server's own count of watches that lag says when there is nothing left to wait for.
 
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
 use keelson_api::etcdserverpb::{PutRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
 
+use super::lagging;
 use super::outcome::Outcome;
 use super::side::{Side, answer};
 use super::watching::{SENTINEL_KEY, Stall, Stream};
@@ -83,9 +85,20 @@ impl Side {
             self.write_sentinel().await?;
         }
         let revision = self.revision;
+        let mut mute = false;
         for stream in self.streams.values_mut() {
-            if stream.catching_up && !stream.reaches_beyond(revision) {
+            if stream.catching_up && stream.reaches_beyond(revision) {
+                mute = true;
+            } else if stream.catching_up {
                 stream.catch_up().await?;
+            }
+        }
+        if mute {
+            lagging::wait_for_none(&self.url).await.map_err(|error| error.to_string())?;
+            // What lagged no more may still have been on its way: one write more comes after it.
+            let revision = self.write_sentinel().await?;
+            for stream in self.streams.values_mut() {
+                stream.wait_for_sentinel(revision).await?;
             }
         }
         let revision = self.write_sentinel().await?;

@@ -32,6 +32,7 @@ pub struct Side {
     /// The highest revision seen in any header.
     pub(super) revision: i64,
     pub(super) compacted: i64,
+    pub(super) url: String,
     lease: LeaseClient<Channel>,
     names: LeaseNames,
 }
@@ -47,6 +48,7 @@ impl Side {
             streams: BTreeMap::new(),
             revision: 1,
             compacted: 0,
+            url: url.to_owned(),
         })
     }
 

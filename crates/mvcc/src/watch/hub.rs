@@ -274,7 +274,7 @@ impl<B: Backend> Hub<B> {
         Ok(Some(RingEvent::new(event)))
     }
 
-    /// The version that `event` replaced, unless compaction has taken it.
+    /// The version that `event` replaced, if it is still there.
     pub fn previous(&self, event: &Event, mode: ReadMode) -> Result<Option<KeyValue>, ReadError> {
         let store = &self.shared.store;
         let key: &Bytes = &event.kv.key;
@@ -293,7 +293,7 @@ impl<B: Backend> Hub<B> {
                 }
             }
         };
-        Ok(previous.filter(|_| store.compacted() <= before))
+        Ok(previous)
     }
 
     /// The store that is watched.

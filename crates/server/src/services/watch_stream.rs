@@ -282,7 +282,10 @@ impl Frames {
             if !wanted || !watcher.range.contains(&event.event.kv.key) {
                 continue;
             }
-            let encoded = if watcher.prev_kv {
+            // As in etcd, what was replaced can no longer be told once it is compacted, even if it is
+            // still at hand.
+            let told = watcher.prev_kv && hub.store().compacted() < event.event.kv.mod_revision;
+            let encoded = if told {
                 event.encoded_with_previous(|| hub.previous(&event.event, mode))?.clone()
             } else {
                 event.encoded().clone()

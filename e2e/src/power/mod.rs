@@ -1,0 +1,15 @@
+//! Power cuts: everything that a process had not synced is taken from its files, bytes and names
+//! alike. A preloaded library journals what the process does ([`shim`], [`journal`]); when it has
+//! been killed, [`disk`] works out what a disk would still have, and [`rig`] puts that in its place.
+//!
+//! What counts as durable is what POSIX promises and no more: bytes once their file was synced, a
+//! name once its directory was. That a sync of a new file also keeps its name, as on ext4, is not
+//! relied on. What was not synced is lost, or kept in part: some first bytes of the unsynced ones of
+//! each file, some of the changes of names, in order or not.
+
+pub mod disk;
+pub mod journal;
+pub mod rig;
+pub mod shim;
+
+pub use rig::Rig;
