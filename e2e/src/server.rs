@@ -128,6 +128,12 @@ impl Server {
         }
     }
 
+    /// False while another socket, if only an outgoing connection, has one of the ports.
+    pub fn ports_are_free(&self) -> bool {
+        let free = |port| std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok();
+        free(self.ports.client) && free(self.ports.peer)
+    }
+
     /// Leaves data and log where they are when this is dropped.
     pub fn keep(&mut self) {
         self.dir.disable_cleanup(true);

@@ -25,6 +25,7 @@ async fn what_was_acknowledged_survives_every_kill() -> Result<()> {
             large_value: 128 << 10,
             flags: Vec::new(),
             power: false,
+            keep: true,
         })
         .collect();
     let mut report = Report::default();

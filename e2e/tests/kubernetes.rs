@@ -17,7 +17,6 @@ use keelson_e2e::kubernetes::load::{Lists, Load};
 use keelson_e2e::kubernetes::metrics::Metrics;
 use keelson_e2e::kubernetes::object::{KINDS, Kind, NAMESPACES, namespace, widget_definition};
 use keelson_e2e::kubernetes::past::Past;
-use keelson_e2e::kubernetes::watcher::lock;
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use keelson_e2e::wait;
@@ -125,8 +124,8 @@ async fn events_are_the_writes(load: &mut Load, ledger: &Ledger) -> Result<()> {
         let (history, expected) = (load.history(kind), ledger.changes(kind));
         // Which ones are missing is told by the comparison.
         let limit = if kind == Kind::Event { EVENT_TTL + EXPIRY_LIMIT } else { RECOVERY_LIMIT };
-        let seen = load.until("all changes are seen", limit, async |_| Ok(lock(&history).ours() >= expected)).await;
-        alike(&format!("{expected} changes of {kind:?}"), ledger.differences(kind, &lock(&history)))?;
+        let seen = load.until("all changes are seen", limit, async |_| Ok(history.lock().ours() >= expected)).await;
+        alike(&format!("{expected} changes of {kind:?}"), ledger.differences(kind, &history.lock()))?;
         seen?;
     }
     Ok(())
@@ -135,9 +134,9 @@ async fn events_are_the_writes(load: &mut Load, ledger: &Ledger) -> Result<()> {
 async fn lists_are_the_events(load: &mut Load, lists: Lists) -> Result<()> {
     for (kind, list) in lists {
         let history = load.history(kind);
-        let there = async |_: &_| Ok(lock(&history).revision() >= list.revision);
+        let there = async |_: &_| Ok(history.lock().revision() >= list.revision);
         load.until("the watch is where the list was", RECOVERY_LIMIT, there).await?;
-        alike(&list.request, lock(&history).differences(&list))?;
+        alike(&list.request, history.lock().differences(&list))?;
     }
     Ok(())
 }

@@ -14,7 +14,15 @@ const LANES: usize = 2;
 const CUTS: usize = 100;
 
 fn campaign(seed: u64, cuts: usize, flags: &[&'static str]) -> Campaign {
-    Campaign { seed, deaths: cuts, deaths_per_dir: 15, large_value: 64 << 10, flags: flags.to_vec(), power: true }
+    Campaign {
+        seed,
+        deaths: cuts,
+        deaths_per_dir: 15,
+        large_value: 160 << 10,
+        flags: flags.to_vec(),
+        power: true,
+        keep: flags.is_empty(),
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use keelson_api::Error;
 use keelson_api::keelson::Command;
@@ -25,8 +26,8 @@ const COMMIT_BYTES: usize = 4 << 20;
 
 /// Learns what was applied, on the way to the proposers: it must not block.
 pub trait Observer: Send + Sync + 'static {
-    /// Revisions and leases of one batch, already readable; `term` and `index` are its log position.
-    fn applied(&self, applied: Applied, term: u64, index: u64);
+    /// Revisions and leases of one batch, already readable; writing it to the state store took so long.
+    fn applied(&self, applied: Applied, took: Duration);
 }
 
 /// Committed entries in order, with the responders of those proposed here.
@@ -63,8 +64,9 @@ impl<B: Backend> Applier<B> {
     }
 
     fn commit(&mut self, answers: &mut Vec<(ApplyResponder<Types>, BatchReply)>) -> io::Result<()> {
+        let begun = Instant::now();
         let applied = self.machine.commit(&self.position).map_err(io::Error::other)?;
-        self.observer.applied(applied, self.position.term, self.position.index);
+        self.observer.applied(applied, begun.elapsed());
         self.applied_index.send_replace(self.position.index);
         for (responder, replies) in answers.drain(..) {
             responder.send(replies);

@@ -1,8 +1,6 @@
 //! A checksum of everything readable from the compacted revision up to a given one. Members with
 //! equal logs have equal hashes, however far each got with removing old rows.
 
-use std::sync::atomic::Ordering;
-
 use keelson_api::Revision;
 
 use crate::backend::{Backend, Cursor, StorageError, Table};
@@ -28,20 +26,22 @@ impl<B: Backend> Store<B> {
     /// Hashes the history up to `revision` (0: newest). Reads the whole history: call it off the
     /// async threads.
     pub fn hash(&self, revision: i64) -> Result<HashResult, ReadError> {
-        let current = self.revision();
-        let compacted = self.compacted();
-        let at = if revision == 0 { current } else { revision };
-        if at < compacted {
-            return Err(ReadError::Compacted);
+        loop {
+            let current = self.revision();
+            let compacted = self.compacted();
+            let at = if revision == 0 { current } else { revision };
+            if at < compacted {
+                return Err(ReadError::Compacted);
+            }
+            if at > current {
+                return Err(ReadError::Future);
+            }
+            let hash = self.hash_history(compacted, at)?;
+            // Compacted meanwhile: rows may be gone that this hash should have seen.
+            if self.compacted() == compacted {
+                return Ok(HashResult { hash, revision: at, compacted, current });
+            }
         }
-        if at > current {
-            return Err(ReadError::Future);
-        }
-        let hash = self.hash_history(compacted, at)?;
-        if self.shared.compacted.load(Ordering::Acquire) > at {
-            return Err(ReadError::Compacted);
-        }
-        Ok(HashResult { hash, revision: at, compacted, current })
     }
 
     fn hash_history(&self, compacted: i64, at: i64) -> Result<u32, StorageError> {

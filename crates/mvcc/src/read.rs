@@ -79,8 +79,14 @@ pub(crate) type Pending = BTreeMap<Vec<u8>, Bytes>;
 impl<B: Backend> Store<B> {
     /// Reads keys at one revision.
     pub fn range(&self, query: &Query, mode: ReadMode) -> Result<Range, ReadError> {
-        let current = self.revision();
-        View { shared: &self.shared, pending: None, mode }.range(query, current)
+        loop {
+            let current = self.revision();
+            let found = View { shared: &self.shared, pending: None, mode }.range(query, current);
+            // A compaction beyond what was the newest revision may have taken rows away under the read.
+            if query.revision > 0 || self.compacted() <= current {
+                return found;
+            }
+        }
     }
 
     /// The version of `key` that was written at `at`, if it is still there.

@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use keelson_api::Error;
 use keelson_api::etcdserverpb::CompactionRequest;
 use keelson_api::keelson::LeaseRevoke;
 use keelson_api::keelson::command::Action;
+use keelson_state::Reply;
 
 use crate::config::AutoCompaction;
 use crate::member::Member;
@@ -35,7 +37,9 @@ pub async fn expire_leases(member: Arc<Member>) {
 
 async fn revoke_ended(member: &Member, id: i64, term: u64) {
     match member.propose(Action::LeaseRevoke(LeaseRevoke { id, expired_in_term: term })).await {
-        Ok(_) => member.metrics.leases_expired.inc(),
+        Ok(Reply::LeaseRevoke { .. }) => member.metrics.leases_expired.inc(),
+        // The term has moved on: the leader of the new one decides anew.
+        Ok(_) => member.lessor.give_back(id),
         Err(Error::LeaseNotFound) => member.lessor.revoked(id),
         Err(e) => {
             tracing::warn!(lease = format!("{id:016x}"), error = %e, "an ended lease could not be revoked; it will be tried again");
@@ -58,6 +62,7 @@ pub fn remove_compacted(member: &Arc<Member>) {
             }
             Err(e) => {
                 tracing::error!(error = %e, "compacted versions cannot be removed");
+                member.removal.failed.store(true, Ordering::Release);
                 return;
             }
         }
@@ -118,7 +123,7 @@ async fn by_revision(member: &Member, keep: i64) {
 /// Notes the revision ten times per period and compacts to the one noted a period ago; periods
 /// above an hour are compacted every hour, as etcd does.
 async fn by_time(member: &Member, keep: Duration) {
-    let every = keep.min(Duration::from_secs(3600)) / 10;
+    let every = (keep.min(Duration::from_secs(3600)) / 10).max(Duration::from_millis(1));
     let mut interval = tokio::time::interval(every);
     let mut noted: VecDeque<(Instant, i64)> = VecDeque::new();
     let mut last = Instant::now();

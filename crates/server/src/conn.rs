@@ -20,6 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
 use crate::grpc::{Call, Respond};
 use crate::member::Member;
+use crate::metrics::Metrics;
 use crate::{http as plain, services};
 
 /// What HTTP/2 clients say first.
@@ -69,7 +70,7 @@ pub async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     let _counted = Counted::new();
     let first = tokio::time::timeout(FIRST_BYTES, first_bytes(&mut io)).await;
     let Ok(Ok((bytes, is_http2))) = first else { return };
-    let io = Rewound { head: bytes.into(), io };
+    let io = Counting { head: bytes.into(), io, metrics: member.metrics.clone() };
     if is_http2 {
         http2(io, member, surface).await;
     } else {
@@ -132,10 +133,12 @@ async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut
         services::serve(member, head.uri.path(), Call::new(head.headers), body, Respond::new(respond)).await;
         return;
     }
+    let is_head = head.method == http::Method::HEAD;
     let (answer, body) = plain::route(&member, &head.method, head.uri.path(), head.uri.query().unwrap_or("")).await.into_parts();
     // A failed send means that the client is gone.
-    if let Ok(mut stream) = respond.send_response(http::Response::from_parts(answer, ()), body.is_empty())
+    if let Ok(mut stream) = respond.send_response(http::Response::from_parts(answer, ()), body.is_empty() || is_head)
         && !body.is_empty()
+        && !is_head
     {
         let _ = stream.send_data(body, true);
     }
@@ -164,16 +167,29 @@ async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member:
     let _ = connection.await;
 }
 
-/// A connection whose first bytes have been looked at already.
-struct Rewound<T> {
+/// A connection whose first bytes have been looked at already, and whose traffic is counted.
+struct Counting<T> {
     head: Bytes,
     io: T,
+    metrics: Arc<Metrics>,
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
+impl<T> Counting<T> {
+    fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(n)) = &result {
+            self.metrics.client_sent.inc_by(*n as u64);
+        }
+        result
+    }
+}
+
+impl<T: AsyncRead + Unpin> AsyncRead for Counting<T> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.head.is_empty() {
-            return Pin::new(&mut self.io).poll_read(cx, buf);
+            let before = buf.filled().len();
+            let result = Pin::new(&mut self.io).poll_read(cx, buf);
+            self.metrics.client_received.inc_by((buf.filled().len() - before) as u64);
+            return result;
         }
         let n = self.head.len().min(buf.remaining());
         buf.put_slice(&self.head.split_to(n));
@@ -181,12 +197,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Rewound<T> {
     }
 }
 
-impl<T: AsyncWrite + Unpin> AsyncWrite for Rewound<T> {
+impl<T: AsyncWrite + Unpin> AsyncWrite for Counting<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let result = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.sent(result)
     }
     fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+        let result = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.sent(result)
     }
     fn is_write_vectored(&self) -> bool {
         self.io.is_write_vectored()

@@ -119,6 +119,7 @@ impl Lessor {
     /// A revoke did not go through: the lease is looked at again.
     pub fn give_back(&self, id: i64) {
         let mut clocks = self.clocks.lock();
+        clocks.waiting.remove(&id);
         if let Some(clock) = clocks.by_id.get_mut(&id) {
             clock.revoking = false;
             let ends = clock.ends;

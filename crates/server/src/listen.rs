@@ -4,8 +4,9 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::mpsc;
 
@@ -124,9 +125,9 @@ impl Workers {
     }
 
     /// Waits for the threads to end.
-    pub fn join(&mut self) {
-        self.queues.clear();
-        for thread in self.threads.drain(..) {
+    pub fn join(workers: &parking_lot::Mutex<Self>) {
+        let threads = std::mem::take(&mut workers.lock().threads);
+        for thread in threads {
             if thread.join().is_err() {
                 tracing::error!("a serving thread has panicked");
             }
@@ -138,8 +139,10 @@ fn spawn(connection: Accepted, member: &Arc<Member>) {
     let member = member.clone();
     match connection {
         Accepted::Tcp(stream, surface) => {
-            // Small answers must not wait for more.
+            // Small answers must not wait for more; and a client that vanished must be noticed.
+            let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
             let _ = stream.set_nodelay(true);
+            let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
             if let Ok(stream) = TcpStream::from_std(stream) {
                 tokio::spawn(conn::serve(stream, member, surface));
             }

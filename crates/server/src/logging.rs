@@ -4,14 +4,13 @@
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::sync::Arc;
 
-use parking_lot::Mutex;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, MakeWriter};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 struct Lines {
@@ -115,12 +114,11 @@ enum Output {
     File(File),
 }
 
-#[derive(Clone)]
-struct Outputs(Arc<Mutex<Vec<Output>>>);
+struct Outputs(Vec<Output>);
 
 impl Write for Outputs {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        for output in self.0.lock().iter_mut() {
+        for output in &mut self.0 {
             // A log that cannot be written must not stop the store.
             let _ = match output {
                 Output::Stderr => io::stderr().write_all(line),
@@ -135,15 +133,10 @@ impl Write for Outputs {
     }
 }
 
-impl<'a> MakeWriter<'a> for Outputs {
-    type Writer = Self;
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
-/// Installs the log. Fails when a log file cannot be opened or the level is unknown.
-pub fn install(outputs: &[String], level: &str, json: bool) -> Result<(), String> {
+/// Installs the log; lines are written while the answer lives. Fails when a log file cannot be opened
+/// or the level is unknown. Lines are written by a thread of their own and dropped when it cannot
+/// keep up: a reader of the log that has stopped must not stop the store.
+pub fn install(outputs: &[String], level: &str, json: bool) -> Result<WorkerGuard, String> {
     let mut opened = Vec::new();
     for name in outputs {
         opened.push(match name.as_str() {
@@ -162,12 +155,14 @@ pub fn install(outputs: &[String], level: &str, json: bool) -> Result<(), String
     };
     // openraft warns of things that are ordinary, such as a vote that overtakes a message.
     let filter = EnvFilter::new(format!("{filter},openraft=error,h2=warn,hyper=warn"));
+    let (lines, guard) = tracing_appender::non_blocking(Outputs(opened));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .event_format(Lines { json })
-        .with_writer(Outputs(Arc::new(Mutex::new(opened))))
+        .with_writer(lines)
         .try_init()
-        .map_err(|e| e.to_string())
+        .map_err(|e| e.to_string())?;
+    Ok(guard)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! share: headers, deadlines, the quota.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use keelson_api::Error;
@@ -14,6 +15,7 @@ use keelson_mvcc::watch::Hub;
 use keelson_mvcc::{EventKind, ReadError, ReadMode};
 use keelson_state::{Applied, Reply, Shared};
 use keelson_storage::StateBackend;
+use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use crate::config::Config;
@@ -45,6 +47,24 @@ pub struct Member {
     pub removal: Arc<Removal>,
     /// Says that the process is stopping.
     pub stopping: tokio::sync::watch::Sender<bool>,
+    /// The files of the state store are being rewritten.
+    pub defragmenting: Arc<AtomicBool>,
+}
+
+/// Counts a proposal as pending while it lives, even if its caller goes away.
+struct Pending<'a>(&'a IntGauge);
+
+impl<'a> Pending<'a> {
+    fn new(gauge: &'a IntGauge) -> Self {
+        gauge.inc();
+        Self(gauge)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
 }
 
 /// Signals between the apply path, the remover and physical compactions.
@@ -52,8 +72,10 @@ pub struct Member {
 pub struct Removal {
     /// A compaction was accepted.
     pub wanted: Notify,
-    /// Removal has caught up.
+    /// Removal has caught up, or failed.
     pub finished: Notify,
+    /// The last removal failed.
+    pub failed: AtomicBool,
 }
 
 /// Carries what was applied to watchers, lease clocks and counters.
@@ -69,7 +91,8 @@ pub struct Publisher {
 }
 
 impl Observer for Publisher {
-    fn applied(&self, applied: Applied, _term: u64, _index: u64) {
+    fn applied(&self, applied: Applied, took: Duration) {
+        self.metrics.backend_commit.observe(took.as_secs_f64());
         let (mut puts, mut deletes) = (0, 0);
         for event in applied.transactions.iter().flat_map(|t| &t.events) {
             match event.kind {
@@ -114,9 +137,9 @@ impl Member {
         if prost::Message::encoded_len(&command) > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
-        self.metrics.proposals_pending.inc();
+        let pending = Pending::new(&self.metrics.proposals_pending);
         let result = tokio::time::timeout(self.request_timeout(), self.node.propose(&command)).await;
-        self.metrics.proposals_pending.dec();
+        drop(pending);
         let result = result.unwrap_or(Err(Error::Timeout));
         if matches!(result, Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged | Error::Stopped)) {
             self.metrics.proposals_failed.inc();
@@ -209,11 +232,14 @@ impl Member {
     }
 
     /// Waits for all superseded versions to be removed from the disk.
-    pub async fn wait_for_removal(&self) {
+    pub async fn wait_for_removal(&self) -> Result<(), Error> {
         loop {
             let finished = self.removal.finished.notified();
             if !self.state.store.removal_pending() {
-                return;
+                return Ok(());
+            }
+            if self.removal.failed.load(Ordering::Acquire) {
+                return Err(Error::Storage);
             }
             finished.await;
         }

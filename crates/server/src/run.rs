@@ -25,10 +25,13 @@ use crate::{background, identity, logging, version};
 
 /// Runs a member until it is told to stop or cannot go on.
 pub fn run(config: Config) -> ExitCode {
-    if let Err(e) = logging::install(&config.log_outputs, &config.log_level, config.log_json) {
-        eprintln!("{e}");
-        return ExitCode::from(2);
-    }
+    let _lines = match logging::install(&config.log_outputs, &config.log_level, config.log_json) {
+        Ok(guard) => guard,
+        Err(e) => {
+            eprintln!("{e}");
+            return ExitCode::from(2);
+        }
+    };
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
@@ -97,6 +100,9 @@ fn open(config: Config, data_dir: &DataDir) -> anyhow::Result<Member> {
     let member_id = identity::member_id(&config.advertise_peer, &config.cluster_token);
     let identity = match data_dir.identity()? {
         Some(identity) => identity,
+        None if config.joins_existing => anyhow::bail!(
+            "--initial-cluster-state=existing on an empty data directory: joining a cluster is not supported by this version"
+        ),
         None => {
             let new = Identity::new(random_uuid(), identity::cluster_id(&[member_id]), member_id);
             data_dir.claim(&new)?;
@@ -145,6 +151,7 @@ fn open(config: Config, data_dir: &DataDir) -> anyhow::Result<Member> {
         metrics,
         removal,
         stopping: tokio::sync::watch::Sender::new(false),
+        defragmenting: Arc::default(),
     })
 }
 
@@ -198,12 +205,13 @@ async fn until_stopped(member: &Member) -> Option<String> {
 
 fn stop(runtime: Runtime, workers: &Mutex<Workers>, member: Arc<Member>) {
     member.stopping.send_replace(true);
-    workers.lock().join();
+    Workers::join(workers);
     runtime.shutdown_timeout(Duration::from_secs(2));
     member.node.stop();
     // What was applied becomes files, so that the next start has nothing to replay.
     if let Err(e) = member.state.store.backend().flush() {
         tracing::error!(error = %e, "the state store could not be flushed; the log will be replayed at the next start");
     }
+    member.state.store.backend().close();
     tracing::info!("keelson has stopped");
 }

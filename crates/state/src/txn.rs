@@ -82,27 +82,35 @@ pub fn read_only_txn<B: Backend>(
     txn: &TxnRequest,
     mode: ReadMode,
 ) -> Result<Result<TxnResponse, Error>, ReadError> {
-    let reader = Pinned { store, revision: store.revision(), mode };
-    let run = || {
-        let mut path = Vec::new();
-        compare_path(&reader, txn, &mut path)?;
-        check(&reader, |_| Ok(()), txn, &mut path.iter())?;
-        let succeeded = path[0];
-        let responses = branch(txn, succeeded)
-            .iter()
-            .map(|op| {
-                let Some(Request::RequestRange(r)) = &op.request else { unreachable!("checked to be read-only") };
-                let response = range_response(r, |q| reader.range(q))?;
-                Ok(ResponseOp { response: Some(Response::ResponseRange(response)) })
-            })
-            .collect::<Result<_, Failure>>()?;
-        Ok(TxnResponse { header: header(reader.revision), succeeded, responses })
-    };
-    match run() {
-        Ok(response) => Ok(Ok(response)),
-        Err(Failure::Refused(e)) => Ok(Err(e)),
-        Err(Failure::Read(e)) => Err(e),
+    loop {
+        let reader = Pinned { store, revision: store.revision(), mode };
+        let outcome = read_pinned(&reader, txn);
+        // Compacted under the read: nobody asked for that revision in particular, so take a newer one.
+        if store.compacted() > reader.revision {
+            continue;
+        }
+        return match outcome {
+            Ok(response) => Ok(Ok(response)),
+            Err(Failure::Refused(e)) => Ok(Err(e)),
+            Err(Failure::Read(e)) => Err(e),
+        };
     }
+}
+
+fn read_pinned<B: Backend>(reader: &Pinned<'_, B>, txn: &TxnRequest) -> Result<TxnResponse, Failure> {
+    let mut path = Vec::new();
+    compare_path(reader, txn, &mut path)?;
+    check(reader, |_| Ok(()), txn, &mut path.iter())?;
+    let succeeded = path[0];
+    let mut responses = Vec::new();
+    for op in branch(txn, succeeded) {
+        // Anything else was refused before: the transaction is read-only.
+        if let Some(Request::RequestRange(r)) = &op.request {
+            let response = range_response(r, |q| reader.range(q))?;
+            responses.push(ResponseOp { response: Some(Response::ResponseRange(response)) });
+        }
+    }
+    Ok(TxnResponse { header: header(reader.revision), succeeded, responses })
 }
 
 /// Runs a transaction that may change things.

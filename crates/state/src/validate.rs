@@ -47,15 +47,19 @@ pub fn check_delete(r: &DeleteRangeRequest) -> Result<(), Error> {
     if r.key.is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
+/// How deep transactions may be nested. Decoding has a limit on nested messages, and what was decoded
+/// as a request must also decode as a command, which wraps it once more.
+const MAX_NESTING: usize = 48;
+
 /// Checks a transaction: sizes, keys, and that no key is set twice.
 pub fn check_txn(r: &TxnRequest, max_ops: usize) -> Result<(), Error> {
-    check_ops(r, max_ops)?;
+    check_ops(r, max_ops, MAX_NESTING)?;
     Footprint::of(&r.success)?;
     Footprint::of(&r.failure)?;
     Ok(())
 }
 
-fn check_ops(r: &TxnRequest, max_ops: usize) -> Result<(), Error> {
+fn check_ops(r: &TxnRequest, max_ops: usize, nesting: usize) -> Result<(), Error> {
     let ops = r.compare.len().max(r.success.len()).max(r.failure.len());
     let Some(left) = max_ops.checked_sub(ops) else { return Err(Error::TooManyOps) };
     if r.compare.iter().any(|c| c.key.is_empty()) {
@@ -65,7 +69,8 @@ fn check_ops(r: &TxnRequest, max_ops: usize) -> Result<(), Error> {
         Some(Request::RequestRange(r)) => check_range(r),
         Some(Request::RequestPut(r)) => check_put(r),
         Some(Request::RequestDeleteRange(r)) => check_delete(r),
-        Some(Request::RequestTxn(r)) => check_ops(r, left),
+        Some(Request::RequestTxn(_)) if nesting == 0 => Err(Error::TooManyOps),
+        Some(Request::RequestTxn(r)) => check_ops(r, left, nesting - 1),
         None => Err(Error::KeyNotFound),
     })
 }
@@ -160,6 +165,10 @@ pub fn quota_cost_txn(r: &TxnRequest) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use keelson_api::keelson::Command;
+    use keelson_api::keelson::command::Action;
+    use prost::Message;
+
     use super::*;
 
     fn put(key: &'static str) -> RequestOp {
@@ -196,6 +205,22 @@ mod tests {
         assert_eq!(check_txn(&r, 3), Ok(()));
         assert_eq!(check_txn(&r, 2), Err(Error::TooManyOps));
         assert_eq!(check(vec![RequestOp::default()]), Err(Error::KeyNotFound));
+    }
+
+    #[test]
+    fn the_deepest_transaction_that_is_accepted_can_be_read_back_from_the_log() {
+        let deep = |levels: usize| {
+            let innermost = TxnRequest { success: vec![put("k")], ..Default::default() };
+            (0..levels).fold(innermost, |inner, _| TxnRequest {
+                success: vec![RequestOp { request: Some(Request::RequestTxn(inner)) }],
+                ..Default::default()
+            })
+        };
+        let deepest = deep(MAX_NESTING);
+        assert_eq!(check_txn(&deepest, 1000), Ok(()));
+        let command = Command { action: Some(Action::Txn(deepest)), ..Default::default() };
+        assert_eq!(Command::decode(command.encode_to_vec().as_slice()), Ok(command));
+        assert_eq!(check_txn(&deep(MAX_NESTING + 1), 1000), Err(Error::TooManyOps));
     }
 
     #[test]

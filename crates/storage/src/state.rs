@@ -125,6 +125,11 @@ impl StateBackend {
         }
     }
 
+    /// Ends background work for good, a running rewrite included. Call it before the process exits.
+    pub fn close(&self) {
+        self.db.cancel_all_background_work(true);
+    }
+
     /// Bytes of all files of the store.
     #[must_use]
     pub fn disk_size(&self) -> u64 {

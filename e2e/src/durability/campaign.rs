@@ -37,6 +37,8 @@ pub struct Campaign {
     pub flags: Vec<&'static str>,
     /// Power is cut at each death: what was not synced is gone.
     pub power: bool,
+    /// Data and log of a failure are kept.
+    pub keep: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -133,11 +135,13 @@ impl Campaign {
 
     fn explain(&self, error: anyhow::Error, mut life: Life, blow: Option<Blow>, report: &Report) -> anyhow::Error {
         life.server.kill();
-        life.server.keep();
+        if self.keep {
+            life.server.keep();
+        }
         let tail = life.server.log_tail();
         let rig = life.rig.as_ref().map(Rig::story).unwrap_or_default();
         error.context(format!(
-            "after {} deaths, found in the life that was to end by {}\ndata and log are kept in {}\n{rig}\
+            "after {} deaths, found in the life that was to end by {}\ndata and log were in {}\n{rig}\
              the same dice again: KEELSON_SEED={} (when exactly a process dies is up to the machine)\n{tail}",
             report.total(),
             blow.map_or("nothing".into(), |b| b.to_string()),
@@ -156,6 +160,7 @@ impl Life {
                 self.server.set_env(name, Some(value));
             }
         }
+        wait::until("the server's port is free again", SILENCE_LIMIT, async || Ok(self.server.ports_are_free())).await?;
         let mut silent = self.start(blow).await?;
         if !silent {
             silent = self.audit(report).await?;

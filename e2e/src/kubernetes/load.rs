@@ -13,7 +13,7 @@ use crate::kubernetes::ledger::Ledger;
 use crate::kubernetes::object::{KINDS, Kind};
 use crate::kubernetes::reader::Reader;
 use crate::kubernetes::traffic::Traffic;
-use crate::kubernetes::watcher::{Shared, follow, lock};
+use crate::kubernetes::watcher::{Shared, follow};
 use crate::kubernetes::worker::{Share, Worker};
 use crate::wait;
 
@@ -47,7 +47,7 @@ impl Load {
             load.watchers.spawn(follow(client.clone(), kind, load.history(kind), traffic.clone()));
         }
         let histories = load.histories.clone();
-        let begun = async |_: &_| Ok(histories.iter().all(|history| lock(history).complete()));
+        let begun = async |_: &_| Ok(histories.iter().all(|history| history.lock().complete()));
         load.until("all watches have begun", WATCH_LIMIT, begun).await?;
 
         let config_maps = config_maps / workers;

@@ -125,9 +125,9 @@ mod tests {
         let traffic = Traffic::default();
         let before = traffic.mark();
         traffic.store_restarted();
-        KINDS.map(|kind| traffic.acknowledged(kind, before));
+        KINDS.iter().for_each(|kind| traffic.acknowledged(*kind, before));
         assert!(!traffic.recovered());
-        KINDS.map(|kind| traffic.acknowledged(kind, traffic.mark()));
+        KINDS.iter().for_each(|kind| traffic.acknowledged(*kind, traffic.mark()));
         assert!(traffic.recovered());
     }
 }

@@ -1,9 +1,10 @@
 //! Follows all objects of one kind with a watch that is never told a list again: it begins with
 //! the streamed list and goes on, watch after watch, from where the last one ended.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use serde_json::Value;
 
 use crate::kubernetes::client::Client;
@@ -37,7 +38,7 @@ enum Broken {
 
 async fn one_watch(client: &Client, kind: Kind, history: &Shared) -> Result<(), Broken> {
     let (revision, complete) = {
-        let mut history = lock(history);
+        let mut history = history.lock();
         if !history.complete() {
             // A streamed list that broke off is begun again.
             *history = History::default();
@@ -56,7 +57,7 @@ async fn one_watch(client: &Client, kind: Kind, history: &Shared) -> Result<(), 
             let error = anyhow::anyhow!("from revision {revision}: {event}");
             return Err(if event["object"]["code"] == 410 { Broken::Promise(error) } else { Broken::Store(error) });
         }
-        take(kind, &mut lock(history), &event).map_err(Broken::Promise)?;
+        take(kind, &mut history.lock(), &event).map_err(Broken::Promise)?;
     }
     Ok(())
 }
@@ -78,8 +79,4 @@ fn take(kind: Kind, history: &mut History, event: &Value) -> Result<()> {
 /// The revision that a bookmark tells.
 pub fn bookmark(object: &Value) -> Result<u64> {
     object["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok()).context("a bookmark without a revision")
-}
-
-pub fn lock(history: &Shared) -> std::sync::MutexGuard<'_, History> {
-    history.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }

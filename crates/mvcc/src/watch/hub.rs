@@ -341,6 +341,13 @@ impl<B: Backend> Subscription<B> {
         !self.marks.ready.lock().is_empty()
     }
 
+    /// Whether some watcher has something to fetch at or below `revision`.
+    #[must_use]
+    pub fn lags(&self, revision: i64) -> bool {
+        let behind = |w: &Arc<Watcher>| (1..=revision).contains(&w.dirty.load(Ordering::Acquire));
+        self.marks.ready.lock().iter().filter_map(|id| self.watchers.get(id)).any(behind)
+    }
+
     /// Notes that a watcher has something to fetch from `revision` on.
     pub fn mark(&self, id: i64, revision: i64) {
         if let Some(watcher) = self.watchers.get(&id) {

@@ -48,7 +48,8 @@ pub struct Config {
     pub log_json: bool,
     pub sync_log: bool,
     pub reuse_port: bool,
-    pub reuse_address: bool,
+    /// Only a data directory that was used before may be started with.
+    pub joins_existing: bool,
     /// Things the user should know that are not errors.
     pub warnings: Vec<String>,
 }
@@ -96,10 +97,11 @@ impl Settings {
 /// Reads arguments, environment and file. An error is a usage error.
 pub fn from_command_line(args: impl Iterator<Item = String>) -> Result<Outcome, String> {
     let mut values = flags::parse(args)?;
-    if values.contains_key("version") {
+    let asked = |name| values.get(name).and_then(|v| flags::parse_bool(v)) == Some(true);
+    if asked("version") {
         return Ok(Outcome::Print(crate::version::text()));
     }
-    if values.contains_key("help") || values.contains_key("h") {
+    if asked("help") || asked("h") {
         return Ok(Outcome::Print(flags::help()));
     }
     let mut warnings = Vec::new();
@@ -156,12 +158,11 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     }
     let advertise_peer = parse_advertised("initial-advertise-peer-urls", &s.text("initial-advertise-peer-urls"))?;
     check_initial_cluster(&name, &s.text("initial-cluster"), &advertise_peer)?;
-    if s.text("initial-cluster-state") != "new" {
-        return Err(format!(
-            "--initial-cluster-state={}: joining an existing cluster is not supported by this version; use new",
-            s.text("initial-cluster-state")
-        ));
-    }
+    let joins_existing = match s.text("initial-cluster-state").as_str() {
+        "new" => false,
+        "existing" => true,
+        other => return Err(format!("--initial-cluster-state must be new or existing, not {other:?}")),
+    };
     let quota = match s.number("quota-backend-bytes")? {
         0 => Some(DEFAULT_QUOTA),
         n => u64::try_from(n).ok(),
@@ -206,8 +207,8 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         },
         sync_log: !s.bool("unsafe-no-fsync"),
         reuse_port: s.bool("socket-reuse-port"),
-        reuse_address: s.bool("socket-reuse-address"),
         data_dir: data_dir.into(),
+        joins_existing,
         name,
         warnings,
     })
@@ -286,7 +287,8 @@ mod tests {
         assert!(config("--listen-client-urls http://127.0.0.1:1").unwrap_err().contains("advertise-client-urls"));
         assert!(config("--election-timeout 400").unwrap_err().contains("5 times"));
         assert!(config("--initial-cluster default=http://localhost:1").unwrap_err().contains("missing from"));
-        assert!(config("--initial-cluster-state existing").is_err());
+        assert!(config("--initial-cluster-state existing").unwrap().joins_existing);
+        assert!(config("--initial-cluster-state old").is_err());
         assert_eq!(
             config("--auto-compaction-retention 2").unwrap().auto_compaction,
             AutoCompaction::Periodic(Duration::from_secs(7200))

@@ -25,7 +25,7 @@ const JSON: &str = "application/json";
 
 /// Answers one request.
 pub async fn route(member: &Arc<Member>, method: &Method, path: &str, query: &str) -> Answer {
-    if !matches!(*method, Method::GET | Method::HEAD) {
+    if *method != Method::GET {
         return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Method Not Allowed\n");
     }
     match path {

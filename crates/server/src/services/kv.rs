@@ -77,7 +77,7 @@ pub async fn compact(member: Arc<Member>, request: CompactionRequest) -> Result<
     let Reply::Compact(mut response) = member.propose(Action::Compact(request)).await? else { return Err(mismatched()) };
     if physical {
         tokio::select! {
-            () = member.wait_for_removal() => {}
+            removed = member.wait_for_removal() => removed?,
             () = member.stopped() => return Err(Error::Stopped.into()),
         }
     }

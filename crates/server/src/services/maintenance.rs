@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use keelson_api::etcdserverpb::{
     AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
@@ -57,8 +58,18 @@ pub async fn status(member: Arc<Member>, _: StatusRequest) -> Result<StatusRespo
 
 pub async fn defragment(member: Arc<Member>, _: DefragmentRequest) -> Result<DefragmentResponse, Status> {
     // Nobody has to wait: the store stays readable and writable while its files are rewritten.
-    let state = member.state.clone();
-    tokio::task::spawn_blocking(move || state.store.backend().compact_all());
+    // One rewrite at a time does for all who ask.
+    if !member.defragmenting.swap(true, Ordering::AcqRel) {
+        let (state, running) = (member.state.clone(), member.defragmenting.clone());
+        let rewrite = move || {
+            state.store.backend().compact_all();
+            running.store(false, Ordering::Release);
+        };
+        if let Err(e) = std::thread::Builder::new().name("defragment".into()).spawn(rewrite) {
+            member.defragmenting.store(false, Ordering::Release);
+            return Err(Status::new(Code::Unavailable, format!("keelson: no thread for defragmenting: {e}")));
+        }
+    }
     Ok(DefragmentResponse::default())
 }
 

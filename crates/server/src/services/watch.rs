@@ -15,6 +15,8 @@ use crate::member::Member;
 
 /// Watchers that are served before requests are looked at again.
 const TURN: usize = 64;
+/// Turns that a progress notification may wait for its watchers to catch up.
+const TURNS_TO_SETTLE: usize = 256;
 
 pub async fn serve(member: Arc<Member>, _call: &Call, mut reader: MessageReader, respond: Respond) -> Option<Code> {
     let Ok(sender) = respond.stream() else { return Some(Code::Canceled) };
@@ -134,7 +136,15 @@ impl Session {
         if dispatched.await.is_err() {
             return Ok(None);
         }
-        Ok(self.pump().await?.then_some(revision))
+        // Newer events may keep coming: what counts is that all up to here has been sent.
+        for _ in 0..TURNS_TO_SETTLE {
+            if !self.stream.lags(revision) {
+                self.ready.notify_one();
+                return Ok(Some(revision));
+            }
+            self.pump().await?;
+        }
+        Ok(None)
     }
 
     async fn tick(&mut self) -> Result<(), End> {

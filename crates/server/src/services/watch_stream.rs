@@ -195,6 +195,11 @@ impl WatchStream {
         }
     }
 
+    /// Whether something at or below `revision` was not sent yet.
+    pub fn lags(&self, revision: i64) -> bool {
+        self.subscription.lags(revision)
+    }
+
     /// Whether some watcher wants to hear of progress.
     pub fn wants_progress(&self) -> bool {
         self.watchers.values().any(|w| w.progress)
