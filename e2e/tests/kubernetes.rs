@@ -30,6 +30,9 @@ const WRITES_BETWEEN_KILLS: u64 = 300;
 /// Later than that an expired event must not be there.
 const EXPIRY_LIMIT: Duration = Duration::from_secs(30);
 
+/// The apiserver's count of requests to the store that failed.
+const STORE_ERRORS: &str = "etcd_request_errors_total";
+
 fn setting(name: &str, default: usize) -> Result<usize> {
     env::var(name).map_or(Ok(default), |text| text.parse().with_context(|| format!("{name} is {text}")))
 }
@@ -84,11 +87,15 @@ async fn scenario(store: &mut Server, apiserver: &mut ApiServer) -> Result<()> {
     for sort in ["whole list", "paged list", "streamed list", "resourceVersionMatch=Exact"] {
         ensure!(lists.iter().any(|(_, list)| list.request.contains(sort)), "no {sort} was taken");
     }
+    // What failed before was in the crashes, or asked for the compacted past.
+    let failed = Metrics::read(&client).await?.sum(STORE_ERRORS, &[]);
     lists.extend(load.fresh_lists(&client).await?);
     events_are_the_writes(&mut load, &ledger).await?;
     told("events are the writes");
     lists_are_the_events(&mut load, lists).await?;
     told("lists are the events");
+    let metrics = Metrics::read(&client).await?;
+    ensure!(metrics.sum(STORE_ERRORS, &[]) == failed, "requests fail after the crashes: {}", metrics.tell(STORE_ERRORS));
     healthy(&client).await?;
     apiserver.still_runs()?;
     complete(apiserver)
@@ -154,11 +161,7 @@ fn alike(what: &str, differences: Vec<String>) -> Result<()> {
 /// used all that it can use of the store.
 async fn undisturbed(apiserver: &ApiServer, client: &Client) -> Result<()> {
     let metrics = Metrics::read(client).await?;
-    for name in [
-        "etcd_request_errors_total",
-        "apiserver_storage_decode_errors_total",
-        "apiserver_watch_cache_initialization_errors_total",
-    ] {
+    for name in [STORE_ERRORS, "apiserver_storage_decode_errors_total", "apiserver_watch_cache_initialization_errors_total"] {
         ensure!(metrics.sum(name, &[]) == 0.0, "{}", metrics.tell(name));
     }
     ensure!(metrics.sum("etcd_requests_total", &["operation=\"listStream\""]) > 0.0, "RangeStream was never used");

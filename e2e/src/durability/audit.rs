@@ -147,7 +147,6 @@ impl Books {
     fn start_afresh(&self, live: BTreeSet<i64>, compacted: i64, current: i64) {
         let rows = self.ledger.rows_at(current);
         let mut history = self.history();
-        history.close();
         history.compaction_limit = current;
         // A compaction that was asked for and did not happen may be asked for again.
         (history.compacted, history.compaction_asked) = (compacted, compacted);

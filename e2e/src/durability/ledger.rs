@@ -124,10 +124,12 @@ impl Ledger {
             }
             self.changes.insert(revision, changes);
         }
-        match told.first_key_value() {
-            Some((revision, changes)) => Err(format!("acknowledged at revision {revision} and lost: {changes:?}")),
-            None => Ok(()),
+        if let Some((revision, changes)) = told.first_key_value() {
+            return Err(format!("acknowledged at revision {revision} and lost: {changes:?}"));
         }
+        // Decided for good, even if the server dies before the audit is over.
+        history.close();
+        Ok(())
     }
 }
 
@@ -187,7 +189,6 @@ mod tests {
         let mut ledger = Ledger::default();
         let mut history = history();
         ledger.settle(0, 2, Replayed::from([(2, put("a", 1))]), &mut history).unwrap();
-        history.close();
         ledger.settle(0, 2, Replayed::from([(2, put("a", 1))]), &mut history).unwrap();
         ledger.settle(0, 2, Replayed::from([(2, put("b", 2))]), &mut history).unwrap_err();
         assert_eq!(ledger.rows_at(2).get("a".as_bytes()).map(|r| (r.id, r.created, r.version)), Some((1, 2, 1)));
