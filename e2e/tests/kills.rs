@@ -21,8 +21,8 @@ async fn what_was_acknowledged_survives_every_kill() -> Result<()> {
         .map(|lane| Campaign {
             seed: seed.wrapping_add(lane as u64),
             deaths: kills.div_ceil(LANES),
-            deaths_per_dir: 25,
-            large_value: 128 << 10,
+            deaths_per_dir: 20,
+            large_value: 256 << 10,
             flags: Vec::new(),
             power: false,
             keep: true,

@@ -129,11 +129,14 @@ async fn healthy(client: &Client) -> Result<()> {
 async fn events_are_the_writes(load: &mut Load, ledger: &Ledger) -> Result<()> {
     for kind in KINDS {
         let (history, expected) = (load.history(kind), ledger.changes(kind));
-        // Which ones are missing is told by the comparison.
         let limit = if kind == Kind::Event { EVENT_TTL + EXPIRY_LIMIT } else { RECOVERY_LIMIT };
         let seen = load.until("all changes are seen", limit, async |_| Ok(history.lock().ours() >= expected)).await;
-        alike(&format!("{expected} changes of {kind:?}"), ledger.differences(kind, &history.lock()))?;
-        seen?;
+        let compared = alike(&format!("{expected} changes of {kind:?}"), ledger.differences(kind, &history.lock()));
+        match (seen, compared) {
+            // Which ones, beside why.
+            (Err(why), Err(which)) => return Err(why.context(which.to_string())),
+            (seen, compared) => seen.and(compared)?,
+        }
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ fn campaign(seed: u64, cuts: usize, flags: &[&'static str]) -> Campaign {
         seed,
         deaths: cuts,
         deaths_per_dir: 15,
-        large_value: 160 << 10,
+        large_value: 256 << 10,
         flags: flags.to_vec(),
         power: true,
         keep: flags.is_empty(),

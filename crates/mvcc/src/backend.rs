@@ -73,8 +73,6 @@ pub trait Backend: Send + Sync + 'static {
     fn get(&self, table: Table, key: &[u8], mode: ReadMode) -> Result<Option<Bytes>, GetError>;
     /// Opens a cursor over `table` that will not be moved past `end`.
     fn cursor(&self, table: Table, end: Option<&[u8]>) -> Self::Cursor<'_>;
-    /// Drops whole files inside `from..to` where the engine can; a hint, never needed for correctness.
-    fn drop_files(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StorageError>;
 }
 
 /// Why a point read gave nothing.

@@ -78,9 +78,6 @@ impl<B: Backend> Store<B> {
         shared.backend.write(batch)?;
         shared.bytes_removed.store(freed, Ordering::Relaxed);
         shared.removed_to.store(reached, Ordering::Release);
-        if done {
-            shared.backend.drop_files(Table::Revisions, &[], &keep_from)?;
-        }
         Ok(Progress { removed, done })
     }
 }

@@ -111,8 +111,4 @@ impl Backend for MemoryBackend {
     fn cursor(&self, table: Table, end: Option<&[u8]>) -> MemoryCursor {
         MemoryCursor { rows: self.rows.read().clone(), table, end: end.map(<[u8]>::to_vec), at: None }
     }
-
-    fn drop_files(&self, _: Table, _: &[u8], _: &[u8]) -> Result<(), StorageError> {
-        Ok(())
-    }
 }

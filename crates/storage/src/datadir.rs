@@ -101,10 +101,12 @@ impl DataDir {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return match self.log().exists() || self.state().exists() {
-                    true => Err(DataDirError::Damaged { path, reason: "it is missing, but there is data beside it".into() }),
-                    false => Ok(None),
-                };
+                let used = |folder: PathBuf| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
+                if used(self.log()) || used(self.state()) {
+                    let reason = "it is missing, but there is data beside it".into();
+                    return Err(DataDirError::Damaged { path, reason });
+                }
+                return Ok(None);
             }
             Err(source) => return Err(DataDirError::Io { path, source }),
         };
@@ -113,6 +115,11 @@ impl DataDir {
         if identity.format > FORMAT {
             return Err(DataDirError::TooNew { path: self.path.clone(), found: identity.format });
         }
+        for folder in [self.log(), self.state()] {
+            if !folder.is_dir() {
+                return Err(DataDirError::Damaged { path: folder, reason: "the folder is missing".into() });
+            }
+        }
         Ok(Some(identity))
     }
 
@@ -120,12 +127,20 @@ impl DataDir {
     pub fn claim(&self, identity: &Identity) -> Result<(), DataDirError> {
         let path = self.identity_path();
         let write = || {
+            // RocksDB syncs what is in its folders, but not that they exist.
+            for folder in [self.log(), self.state()] {
+                DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+            }
             let temporary = self.path.join("identity.json.tmp");
             let mut file = File::create(&temporary)?;
             file.write_all(&serde_json::to_vec_pretty(identity)?)?;
             file.sync_all()?;
+            // The folders must be there whenever the identity is.
+            File::open(&self.path)?.sync_all()?;
             fs::rename(&temporary, &path)?;
-            File::open(&self.path)?.sync_all()
+            File::open(&self.path)?.sync_all()?;
+            let absolute = std::path::absolute(&self.path)?;
+            absolute.parent().map_or(Ok(()), |parent| File::open(parent)?.sync_all())
         };
         write().map_err(|source| DataDirError::Io { path: path.clone(), source })
     }
@@ -151,7 +166,7 @@ mod tests {
         fs::write(path.join("identity.json"), "{").unwrap();
         assert!(matches!(open.identity(), Err(DataDirError::Damaged { .. })));
         fs::remove_file(path.join("identity.json")).unwrap();
-        fs::create_dir(path.join("state")).unwrap();
+        fs::write(path.join("state/CURRENT"), "x").unwrap();
         assert!(matches!(open.identity(), Err(DataDirError::Damaged { .. })));
         drop(open);
 

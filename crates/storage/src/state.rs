@@ -227,10 +227,6 @@ impl Backend for StateBackend {
         options.set_async_io(false);
         StateCursor { iterator: self.db.raw_iterator_cf_opt(self.table(table), options) }
     }
-
-    fn drop_files(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StorageError> {
-        self.db.delete_file_in_range_cf(self.table(table), from, to).map_err(error)
-    }
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! The audit after a restart: everything that anybody was told before must still be so.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use keelson_api::etcdserverpb::{HashKvRequest, HashKvResponse, LeaseLeasesRequest, RangeRequest};
+use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tonic::Code;
@@ -40,7 +41,7 @@ fn broken(what: String) -> Stop {
 
 impl Books {
     pub fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().expect("not poisoned")
+        self.history.lock()
     }
 
     pub fn mix(&self) -> Mix {
@@ -55,7 +56,7 @@ impl Books {
     /// Checks a server that nobody writes to; on success the watches go on.
     pub async fn audit(&mut self, clients: &mut Clients, rng: &mut StdRng) -> Result<(), Stop> {
         for follower in &self.followers {
-            self.history.lock().expect("not poisoned").told(follower.newest());
+            self.history.lock().told(follower.newest());
         }
         if let Some(first) = self.history().broken.first() {
             return Err(broken(first.clone()));
@@ -69,7 +70,7 @@ impl Books {
         let compacted = hash.compact_revision.max(0);
         let replayed = replay(clients, compacted.max(1), current).await?;
         {
-            let mut history = self.history.lock().expect("not poisoned");
+            let mut history = self.history.lock();
             if compacted < history.compacted || compacted > history.compaction_asked {
                 let (done, asked) = (history.compacted, history.compaction_asked);
                 return Err(broken(format!("compacted to {compacted}, acknowledged were {done}, asked for {asked}")));
@@ -85,7 +86,7 @@ impl Books {
         let live = self.compare_leases(clients).await?;
         for follower in &mut self.followers {
             let watched = follower.check(&self.ledger).await?;
-            self.history.lock().expect("not poisoned").mix.watched += watched;
+            self.history.lock().mix.watched += watched;
         }
         self.ledger.forget(compacted);
         self.start_afresh(live, compacted, current);

@@ -101,12 +101,13 @@ impl Campaign {
     pub async fn run(&self) -> Result<Report> {
         let mut report = Report::default();
         let mut rng = StdRng::seed_from_u64(self.seed);
-        for dir in 0.. {
+        for dir in 0_u64.. {
             let left = self.deaths.saturating_sub(report.total());
             if left == 0 {
                 break;
             }
-            let large = dir % 2 == 1;
+            // Campaigns beside each other have seeds that follow each other.
+            let large = self.seed.wrapping_add(dir) % 2 == 1;
             let mut life = self.birth(rng.random(), if large { self.large_value } else { 200 }).await?;
             for _ in 0..left.min(self.deaths_per_dir) {
                 let blow = Blow::draw(&mut life.rng);

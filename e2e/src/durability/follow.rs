@@ -1,9 +1,10 @@
 //! A client that watches over all restarts: after each it goes on behind the last revision it has
 //! seen, and in the end must have seen everything exactly once.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 
 use super::clients::{Clients, Stop};
@@ -40,9 +41,9 @@ impl Follower {
         let mut clients = clients.clone();
         let (span, seen, checked) = (self.span.clone(), self.seen.clone(), self.checked);
         self.task = Some(tokio::spawn(async move {
-            let last = seen.lock().expect("not poisoned").last.max(checked);
+            let last = seen.lock().last.max(checked);
             if let Err(Stop::Broken(broken)) = watch(&mut clients, &span, last, &seen).await {
-                seen.lock().expect("not poisoned").broken = Some(broken);
+                seen.lock().broken = Some(broken);
             }
         }));
     }
@@ -55,7 +56,7 @@ impl Follower {
 
     /// Newest revision it was told of.
     pub fn newest(&self) -> i64 {
-        self.seen.lock().expect("not poisoned").last
+        self.seen.lock().last
     }
 
     /// Waits until it has seen all that the ledger knows, compares, and says how many revisions it was told of.
@@ -70,7 +71,7 @@ impl Follower {
         let caught_up =
             wait::until("a resumed watch has caught up", CATCH_UP_LIMIT, async || Ok(self.newest() >= target || ended()));
         caught_up.await.map_err(|e| Stop::Broken(format!("{e}; it is at {}, not at {target}", self.newest())))?;
-        let mut seen = self.seen.lock().expect("not poisoned");
+        let mut seen = self.seen.lock();
         if let Some(broken) = seen.broken.take() {
             return Err(Stop::Broken(broken));
         }
@@ -101,7 +102,7 @@ async fn watch(clients: &mut Clients, span: &Span, last: i64, seen: &Mutex<Seen>
     let mut replay = Replay::open(clients, span, last).await?;
     loop {
         let revisions = replay.next().await?;
-        let mut seen = seen.lock().expect("not poisoned");
+        let mut seen = seen.lock();
         seen.last = revisions.last().map_or(seen.last, |(last, _)| *last);
         seen.changes.extend(revisions);
     }

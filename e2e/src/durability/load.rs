@@ -1,7 +1,7 @@
 //! The clients that write while the server is about to die: each sends one request after the other
 //! and notes what it sent before it sends it, and what it was told.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use keelson_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
@@ -11,6 +11,7 @@ use keelson_api::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest,
     PutRequest, RequestOp, ResponseHeader, TxnRequest,
 };
+use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
 use rand::rngs::StdRng;
 use tonic::Status;
@@ -74,7 +75,7 @@ impl Writer {
     }
 
     fn history(&self) -> MutexGuard<'_, History> {
-        self.history.lock().expect("not poisoned")
+        self.history.lock()
     }
 
     fn any_key(&mut self) -> Bytes {
@@ -131,7 +132,7 @@ impl Writer {
         let answer = self.clients.kv.delete_range(DeleteRangeRequest { key, range_end, prev_kv: true }).await;
         self.note(write, answer, |r| {
             let response = r.into_inner();
-            (revision(response.header.clone()), deleted(response))
+            (revision(response.header), deleted(response))
         })
     }
 

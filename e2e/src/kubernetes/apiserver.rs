@@ -19,8 +19,10 @@ use crate::{program, wait};
 
 /// How long events live. Short, so that the store's leases end within the test.
 pub const EVENT_TTL: Duration = Duration::from_secs(20);
-/// How often the apiserver compacts the store, to where it was an interval before.
-pub const COMPACTION_INTERVAL: Duration = Duration::from_secs(15);
+/// How often the apiserver compacts the store, to where it was an interval before. Watches of
+/// events hear of a revision only by events: once none are written, not until the last ones expire.
+/// The interval is longer, so that a watch can still go on from there.
+pub const COMPACTION_INTERVAL: Duration = EVENT_TTL.saturating_add(Duration::from_secs(10));
 
 const START_LIMIT: Duration = Duration::from_secs(90);
 const TOKEN: &str = "e2e-admin";

@@ -38,9 +38,9 @@ impl Past {
         let continued = format!("{collection}?limit=1&continue={}", self.token);
         let again = format!("{collection}?resourceVersion={}&resourceVersionMatch=Exact", self.revision);
         for path in [continued, again] {
-            // One interval until the revision is noted, one more until it is compacted, and a third
+            // One interval until the revision is noted, one more until it is compacted, and then some
             // until the cache has noticed that.
-            wait::until(&format!("{path} is gone"), 4 * COMPACTION_INTERVAL, async || {
+            wait::until(&format!("{path} is gone"), 3 * COMPACTION_INTERVAL, async || {
                 let Answer { status, .. } = client.get(&path).await?;
                 match status {
                     GONE => Ok(true),

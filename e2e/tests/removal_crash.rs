@@ -1,0 +1,87 @@
+//! A crash right after compacted versions were removed brings none of them back: what the removal
+//! made durable early, such as dropped files, may not outlive what it did in memory only.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use keelson_api::etcdserverpb::kv_client::KvClient;
+use keelson_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
+use keelson_e2e::program::Program;
+use keelson_e2e::server::Server;
+use keelson_e2e::wait;
+use tonic::transport::Channel;
+
+/// So many flushes make the engine merge their files into a deeper level, where files can be dropped.
+const FLUSHES: usize = 4;
+const TABLES: usize = 4;
+const MERGE_LIMIT: Duration = Duration::from_secs(20);
+
+async fn connect(server: &Server) -> Result<KvClient<Channel>> {
+    Ok(KvClient::connect(server.client_url()).await?)
+}
+
+async fn put(kv: &mut KvClient<Channel>, key: &'static str) -> Result<()> {
+    kv.put(PutRequest { key: key.into(), value: "value".into(), ..Default::default() }).await?;
+    Ok(())
+}
+
+async fn delete(kv: &mut KvClient<Channel>, key: &'static str) -> Result<i64> {
+    let deleted = kv.delete_range(DeleteRangeRequest { key: key.into(), ..Default::default() }).await?;
+    Ok(deleted.into_inner().header.map_or(0, |h| h.revision))
+}
+
+/// All keys at a revision, as `key@mod_revision`.
+async fn keys(kv: &mut KvClient<Channel>, revision: i64) -> Result<Vec<String>> {
+    let all = RangeRequest { key: "\0".into(), range_end: "\0".into(), revision, ..Default::default() };
+    let kvs = kv.range(all).await?.into_inner().kvs;
+    Ok(kvs.into_iter().map(|kv| format!("{}@{}", String::from_utf8_lossy(&kv.key), kv.mod_revision)).collect())
+}
+
+fn table_files(state: &Path) -> Result<usize> {
+    let mut tables = 0;
+    for entry in fs::read_dir(state)? {
+        tables += usize::from(entry?.path().extension().is_some_and(|e| e == "sst"));
+    }
+    Ok(tables)
+}
+
+#[tokio::test]
+async fn a_key_whose_versions_were_removed_stays_gone_after_a_crash() -> Result<()> {
+    let mut server = Server::start(Program::Keelson, &["--log-level", "warn"]).await?;
+    for _ in 0..FLUSHES {
+        let mut kv = connect(&server).await?;
+        put(&mut kv, "gone").await?;
+        put(&mut kv, "stays").await?;
+        // A clean stop flushes.
+        server.stop().await?;
+        server.restart().await?;
+    }
+    let state = server.data_dir().join("state");
+    wait::until("the flushed files are merged", MERGE_LIMIT, async || Ok(table_files(&state)? <= TABLES)).await?;
+
+    let mut kv = connect(&server).await?;
+    delete(&mut kv, "gone").await?;
+    put(&mut kv, "other").await?;
+    let compacted = delete(&mut kv, "other").await?;
+    kv.compact(CompactionRequest { revision: compacted, physical: true }).await?;
+    // Something deleted later makes reads at the compacted revision look into the history.
+    delete(&mut kv, "stays").await?;
+    let before = keys(&mut kv, compacted).await?;
+    server.kill();
+    server.restart().await?;
+    let mut kv = connect(&server).await?;
+    // Asks for a removal that can be waited for.
+    put(&mut kv, "last").await?;
+    let after = {
+        let read = keys(&mut kv, compacted).await?;
+        kv.compact(CompactionRequest { revision: compacted + 1, physical: true }).await?;
+        put(&mut kv, "again").await?;
+        delete(&mut kv, "again").await?;
+        (read, keys(&mut kv, compacted + 1).await?)
+    };
+    assert_eq!(before, [format!("stays@{}", 2 * FLUSHES + 1)]);
+    assert_eq!(after, (before, Vec::new()), "versions came back");
+    Ok(())
+}
