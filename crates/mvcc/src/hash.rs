@@ -47,7 +47,8 @@ impl<B: Backend> Store<B> {
     fn hash_history(&self, compacted: i64, at: i64) -> Result<u32, StorageError> {
         let mut cursor = self.shared.backend.cursor(Table::History, None);
         cursor.seek(&[])?;
-        let mut crc = 0;
+        // As in etcd the name of the table comes first, so that an empty store has a hash too.
+        let mut crc = crc32c::crc32c(b"key");
         let mut key: Vec<u8> = Vec::new();
         let mut kept_oldest = false;
         while let Some((raw, value)) = cursor.row() {
