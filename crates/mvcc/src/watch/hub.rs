@@ -335,12 +335,6 @@ impl<B: Backend> Subscription<B> {
         }
     }
 
-    /// Whether some watcher has something to fetch.
-    #[must_use]
-    pub fn has_ready(&self) -> bool {
-        !self.marks.ready.lock().is_empty()
-    }
-
     /// Whether some watcher has something to fetch at or below `revision`.
     #[must_use]
     pub fn lags(&self, revision: i64) -> bool {
