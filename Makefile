@@ -50,7 +50,11 @@ test: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace
 
+soak: export KEELSON_KILLS ?= 5000
+soak: export KEELSON_POWER_CUTS ?= 1000
+soak: export KEELSON_KUBE_KILLS ?= 40
 soak: setup peers
+	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace -- --include-ignored
 
 bench: build peers
