@@ -41,9 +41,10 @@ pub struct Args {
     pub help: bool,
 }
 
-/// The checkout that this binary was built from.
+/// The checkout that this runs in: cargo says so at run time, where what it said at compile time
+/// may be another checkout that shares the target directory.
 pub fn checkout() -> PathBuf {
-    let bench = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let bench = std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| PathBuf::from("bench"), PathBuf::from);
     bench.parent().map(Into::into).unwrap_or(bench)
 }
 

@@ -13,9 +13,11 @@ const FILES: &[&str] = &[
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Cargo runs this in the package's folder. A path fixed at compile time would be another
+    // checkout's when checkouts share one target directory.
+    let root = Path::new("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
-    let descriptors = protox::compile(FILES.iter().map(|f| root.join(f)), [&root])?;
+    let descriptors = protox::compile(FILES.iter().map(|f| root.join(f)), [root])?;
     let services = "#[cfg(feature = \"services\")]";
     tonic_prost_build::configure()
         .bytes(".")

@@ -17,6 +17,8 @@ pub struct Progress {
     pub removed: usize,
     /// Nothing is left to do for the current compacted revision.
     pub done: bool,
+    /// What is left is being read: try again when that has ended.
+    pub held: bool,
 }
 
 impl<B: Backend> Store<B> {
@@ -30,10 +32,12 @@ impl<B: Backend> Store<B> {
     /// Called by one thread at a time.
     pub fn remove_step(&self, limit: usize) -> Result<Progress, StorageError> {
         let shared = &*self.shared;
-        let target = self.compacted();
+        let compacted = shared.compacted.load(Ordering::SeqCst);
+        let target = shared.pins.oldest().map_or(compacted, |pinned| pinned.min(compacted));
         let from = shared.removed_to.load(Ordering::Acquire);
         if from >= target {
-            return Ok(Progress { removed: 0, done: true });
+            let done = from >= compacted;
+            return Ok(Progress { removed: 0, done, held: !done });
         }
         let mut batch = shared.backend.batch();
         let mut removed = 0;
@@ -68,9 +72,8 @@ impl<B: Backend> Store<B> {
             }
             cursor.step()?;
         }
-        let done = reached == target;
         // Rows at the compacted revision itself serve watches that start there.
-        let keep_from = revision_key(if done { target } else { reached + 1 }, 0);
+        let keep_from = revision_key(if reached == target { target } else { reached + 1 }, 0);
         batch.delete_range(Table::Revisions, &[], &keep_from);
         let freed = shared.bytes_removed.load(Ordering::Relaxed) + freed;
         put_u64(&mut batch, meta_key::REMOVED_TO, reached.cast_unsigned());
@@ -78,7 +81,7 @@ impl<B: Backend> Store<B> {
         shared.backend.write(batch)?;
         shared.bytes_removed.store(freed, Ordering::Relaxed);
         shared.removed_to.store(reached, Ordering::Release);
-        Ok(Progress { removed, done })
+        Ok(Progress { removed, done: reached == compacted, held: false })
     }
 }
 

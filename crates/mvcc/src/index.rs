@@ -147,40 +147,54 @@ impl Index {
 
     /// The first `limit` keys of `range` as of `revision`.
     pub(crate) fn lookup(&self, range: &KeyRange, revision: i64, limit: usize) -> Lookup {
+        let mut found = Vec::new();
+        match self.visit_at(range, revision, limit, |key, meta| found.push((key.into(), *meta))) {
+            Some(()) => Lookup::Certain(found),
+            None => Lookup::AskHistory,
+        }
+    }
+
+    /// Visits the first `limit` keys of `range` as of `revision`; `None` if changes after it are in
+    /// the way, and then what was visited says nothing.
+    pub(crate) fn visit_at(
+        &self,
+        range: &KeyRange,
+        revision: i64,
+        limit: usize,
+        mut visit: impl FnMut(&[u8], &KeyMeta),
+    ) -> Option<()> {
         if let KeyRange::One(key) = range
             && let Some(meta) = self.tree.get(key)
-            && meta.main <= revision
         {
-            return Lookup::Certain(vec![(key.as_slice().into(), *meta)]);
-        }
-        if revision < self.head {
-            match self.churn_after(range, revision) {
-                None => return Lookup::AskHistory,
-                // A key deleted since would be missing below.
-                Some(mut churn) => {
-                    if churn.any(|c| !c.created) {
-                        return Lookup::AskHistory;
-                    }
-                }
+            if meta.main <= revision {
+                visit(key, meta);
+                return Some(());
+            }
+            if meta.create <= revision {
+                return None;
             }
         }
-        let mut found = Vec::new();
-        if let KeyRange::One(key) = range {
-            let changed_since = self.tree.get(key).is_some_and(|meta| meta.create <= revision);
-            return if changed_since { Lookup::AskHistory } else { Lookup::Certain(found) };
+        // A key deleted since would be missing below.
+        if revision < self.head && self.churn_after(range, revision)?.any(|c| !c.created) {
+            return None;
         }
+        if matches!(range, KeyRange::One(_)) {
+            return Some(());
+        }
+        let mut left = limit;
         let disturbed = self.tree.visit_from(range.start(), |key, meta| {
-            if found.len() >= limit || !range.contains(key) {
+            if left == 0 || !range.contains(key) {
                 return ControlFlow::Break(false);
             }
             if meta.main <= revision {
-                found.push((key.into(), *meta));
+                visit(key, meta);
+                left -= 1;
             } else if meta.create <= revision {
                 return ControlFlow::Break(true);
             }
             ControlFlow::Continue(())
         });
-        if disturbed == Some(true) { Lookup::AskHistory } else { Lookup::Certain(found) }
+        (disturbed != Some(true)).then_some(())
     }
 
     /// Calls `visit` for each live key of `range` at the newest revision.

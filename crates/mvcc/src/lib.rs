@@ -8,10 +8,13 @@
 
 mod backend;
 mod compaction;
+mod encode;
 mod hash;
 mod index;
 mod key;
+mod list;
 mod memory;
+mod pin;
 mod read;
 mod row;
 mod store;
@@ -23,6 +26,7 @@ pub use backend::{Backend, Cursor, GetError, ReadMode, StorageError, Table, Writ
 pub use hash::HashResult;
 pub use index::KeyMeta;
 pub use key::{KeyRange, prefix_end};
+pub use list::List;
 pub use memory::MemoryBackend;
 pub use read::{Query, Range, ReadError};
 pub use row::Change;

@@ -89,6 +89,13 @@ impl<B: Backend> Store<B> {
         }
     }
 
+    /// Whether [`Self::list`] suits a query better than [`Self::range`]: many keys, or unknown how many.
+    pub fn is_large(&self, query: &Query) -> bool {
+        let revision = if query.revision <= 0 { self.revision() } else { query.revision };
+        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
+        limit > POINT_READS && self.shared.index.read().count(&query.range, revision).is_none_or(|c| c.min(limit) > POINT_READS)
+    }
+
     /// The version of `key` that was written at `at`, if it is still there.
     pub fn version(&self, key: &Bytes, at: Revision, mode: ReadMode) -> Result<Option<KeyValue>, ReadError> {
         View { shared: &self.shared, pending: None, mode }.version(key, at)
@@ -139,6 +146,12 @@ impl<B: Backend> View<'_, B> {
         // Removal may have overtaken a read that began just above the compaction.
         self.check_compacted(query.revision, revision)?;
         Ok(Range { kvs, count, revision: current })
+    }
+
+    /// Keys in `range` at `revision`.
+    pub(crate) fn count(&self, range: &KeyRange, revision: i64) -> Result<usize, ReadError> {
+        let known = self.shared.index.read().count(range, revision);
+        known.map_or_else(|| Ok(self.scan(range, revision, usize::MAX, true)?.len()), Ok)
     }
 
     fn check_compacted(&self, asked: i64, revision: i64) -> Result<(), ReadError> {

@@ -7,6 +7,7 @@ use parking_lot::RwLock;
 
 use crate::backend::{Backend, Cursor, GetError, ReadMode, StorageError, Table, WriteBatch};
 use crate::index::Index;
+use crate::pin::Pins;
 use crate::row;
 use crate::tree::CountedTree;
 
@@ -46,6 +47,8 @@ pub(crate) struct Shared<B> {
     pub(crate) compacted: AtomicI64,
     /// Up to here compaction has removed rows.
     pub(crate) removed_to: AtomicI64,
+    /// Revisions that long reads are at.
+    pub(crate) pins: Pins,
     pub(crate) bytes_written: AtomicU64,
     pub(crate) bytes_removed: AtomicU64,
 }
@@ -96,6 +99,7 @@ impl<B: Backend> Store<B> {
                 published: AtomicI64::new(revision),
                 compacted: AtomicI64::new(compacted),
                 removed_to: AtomicI64::new(removed_to),
+                pins: Pins::default(),
                 bytes_written: AtomicU64::new(bytes_written),
                 bytes_removed: AtomicU64::new(bytes_removed),
             }),

@@ -18,6 +18,9 @@ use crate::member::Member;
 const EXPIRY_INTERVAL: Duration = Duration::from_millis(500);
 const EXPIRY_LIMIT: usize = 500;
 
+/// How long removal waits for a long read to move on.
+const HELD: Duration = Duration::from_millis(50);
+
 /// Revokes leases that have ended. Only a leader that has just proved itself may: its clock could
 /// be that of a leader which others have renewed leases after.
 pub async fn expire_leases(member: Arc<Member>) {
@@ -58,6 +61,9 @@ pub fn remove_compacted(member: &Arc<Member>) {
                 keelson_storage::failpoint::pass("compaction");
                 if progress.done {
                     return;
+                }
+                if progress.held {
+                    std::thread::sleep(HELD);
                 }
             }
             Err(e) => {

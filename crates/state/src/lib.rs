@@ -13,7 +13,7 @@ mod validate;
 pub use lease::Lease;
 pub use machine::{APPLIED, Applied, Machine, Position, Reply, Shared, Transaction};
 pub use members::Member;
-pub use range::{range_keys_fast, range_response};
+pub use range::{plain_query, range_keys_fast, range_response};
 pub use txn::read_only_txn;
 pub use validate::{
     check_delete, check_put, check_range, check_range_stream, check_txn, is_read_only, is_serializable, quota_cost_put,

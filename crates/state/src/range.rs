@@ -19,6 +19,21 @@ pub fn range_keys_fast(r: &RangeRequest) -> bool {
     r.keys_only && r.sort_target() != SortTarget::Value
 }
 
+/// The read behind a request that wants keys and values in key order, as they are: one that can be
+/// answered while it is read.
+#[must_use]
+pub fn plain_query(r: &RangeRequest) -> Option<Query> {
+    let plain = is_default_ordering(r) && !has_revision_filters(r) && !r.keys_only && !r.count_only;
+    plain.then(|| Query {
+        range: KeyRange::from_api(&r.key, &r.range_end),
+        revision: r.revision,
+        limit: usize::try_from(r.limit).unwrap_or(0),
+        keys_only: false,
+        count_only: false,
+        count: true,
+    })
+}
+
 /// Answers a range request with what `read` finds in the store.
 pub fn range_response(
     r: &RangeRequest,

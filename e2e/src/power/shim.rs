@@ -1,6 +1,6 @@
 //! Builds the preloaded library from `power/shim.c`, once per test process.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::OnceLock;
 
@@ -13,10 +13,11 @@ pub fn library() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("power/shim.c");
     // Beside the test's own binary, under a name of its own: tests may run side by side.
     let exe = std::env::current_exe().context("the path of the running executable")?;
     let library = exe.with_extension(format!("power-{}.so", std::process::id()));
+    let source = library.with_extension("c");
+    std::fs::write(&source, include_str!("../../power/shim.c")).with_context(|| format!("writing {}", source.display()))?;
     let compiler = std::env::var("CC").unwrap_or_else(|_| "cc".into());
     let output = Command::new(&compiler)
         .args(["-O1", "-Wall", "-Wextra", "-shared", "-fPIC", "-pthread", "-o"])

@@ -1,7 +1,7 @@
 //! One call: its metadata and deadline, and the two shapes of answers.
 
 use std::future::Future;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::frame::{FrameError, MessageReader, frame};
 use super::status::Status;
-use super::stream::Sender;
+use super::stream::{Answer, Pieces, Sender};
 
 /// What the client sent ahead of its messages.
 #[derive(Clone, Debug)]
@@ -50,6 +50,26 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
+/// Reads the request and runs it, for as long as the client will wait.
+async fn answer<Q, R, F>(call: &Call, mut reader: MessageReader, run: impl FnOnce(Q) -> F) -> Result<R, FrameError>
+where
+    Q: Message + Default,
+    F: Future<Output = Result<R, Status>>,
+{
+    let work = async {
+        match reader.next::<Q>().await? {
+            Some(request) => run(request).await.map_err(FrameError::Refused),
+            None => Err(FrameError::Refused(Status::new(Code::Internal, "EOF"))),
+        }
+    };
+    match call.timeout {
+        None => work.await,
+        Some(limit) => tokio::time::timeout(limit, work)
+            .await
+            .unwrap_or_else(|_| Err(FrameError::Refused(Status::new(Code::DeadlineExceeded, "context deadline exceeded")))),
+    }
+}
+
 /// The response side of a call.
 pub struct Respond {
     inner: SendResponse<Bytes>,
@@ -68,29 +88,47 @@ impl Respond {
     }
 
     /// Runs a call of one request and one response; answers the code for the metrics.
-    pub async fn unary<Q, R, F>(mut self, call: &Call, mut reader: MessageReader, run: impl FnOnce(Q) -> F) -> Option<Code>
+    pub async fn unary<Q, R, F>(mut self, call: &Call, reader: MessageReader, run: impl FnOnce(Q) -> F) -> Option<Code>
     where
         Q: Message + Default,
         R: Message,
         F: Future<Output = Result<R, Status>>,
     {
-        let work = async {
-            match reader.next::<Q>().await {
-                Ok(Some(request)) => run(request).await.map_err(FrameError::Refused),
-                Ok(None) => Err(FrameError::Refused(Status::new(Code::Internal, "EOF"))),
-                Err(e) => Err(e),
-            }
-        };
-        let result = match call.timeout {
-            None => work.await,
-            Some(limit) => tokio::time::timeout(limit, work)
-                .await
-                .unwrap_or_else(|_| Err(FrameError::Refused(Status::new(Code::DeadlineExceeded, "context deadline exceeded")))),
-        };
-        match result {
+        match answer(call, reader, run).await {
             Ok(message) => self.send_one(&message),
             Err(FrameError::Refused(status)) => self.refuse(&status),
             Err(FrameError::Gone) => Some(Code::Canceled),
+        }
+    }
+
+    /// As [`Self::unary`], for answers that may be too large to be held.
+    pub async fn unary_in_pieces<Q, R, P, F>(
+        mut self,
+        call: &Call,
+        reader: MessageReader,
+        run: impl FnOnce(Q) -> F,
+    ) -> Option<Code>
+    where
+        Q: Message + Default,
+        R: Message,
+        P: Pieces,
+        F: Future<Output = Result<Answer<R, P>, Status>>,
+    {
+        let begun = Instant::now();
+        let pieces = match answer(call, reader, run).await {
+            Ok(Answer::Whole(message)) => return self.send_one(&message),
+            Ok(Answer::Pieces(pieces)) => pieces,
+            Err(FrameError::Refused(status)) => return self.refuse(&status),
+            Err(FrameError::Gone) => return Some(Code::Canceled),
+        };
+        let Ok(mut sender) = self.stream() else { return Some(Code::Canceled) };
+        let left = call.timeout.map_or(Duration::MAX, |t| t.saturating_sub(begun.elapsed()));
+        match tokio::time::timeout(left, sender.send_pieces(pieces)).await {
+            Ok(Ok(Ok(()))) => sender.finish(Ok(())),
+            // What is missing cannot be told from what was promised but by the stream's end.
+            Ok(Ok(Err(status))) => sender.finish(Err(&status)),
+            Ok(Err(_)) => Some(Code::Canceled),
+            Err(_) => Some(Code::DeadlineExceeded),
         }
     }
 

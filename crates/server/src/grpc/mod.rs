@@ -10,4 +10,4 @@ mod stream;
 pub use call::{Call, Respond};
 pub use frame::{FrameError, MessageReader, put_header};
 pub use status::Status;
-pub use stream::{Gone, Sender};
+pub use stream::{Answer, Gone, Pieces, Sender};

@@ -1,19 +1,39 @@
 //! The sending half of a streaming call. It waits for the client's window, so a client that does
 //! not read holds back its own stream and nothing else.
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
+use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::HeaderMap;
 use keelson_api::Code;
 use prost::Message;
 
-use super::frame::frame;
+use super::frame::{frame, put_header};
 use super::status::Status;
 
 /// Bytes that are handed to the connection at once.
 const PIECE: usize = 256 << 10;
+
+/// A client that takes nothing for so long has its answer cut off: it holds resources of the store.
+const STALLED: Duration = Duration::from_secs(60);
+
+/// The answer of a unary call.
+pub enum Answer<R, P> {
+    /// One message.
+    Whole(R),
+    /// One message that is made while it is sent.
+    Pieces(P),
+}
+
+/// An encoded message that is never held whole.
+pub trait Pieces: Send {
+    /// Length of all pieces together.
+    fn encoded_len(&self) -> usize;
+    /// The next piece; empty at the end.
+    fn next(&mut self) -> impl Future<Output = Result<Bytes, Status>> + Send;
+}
 
 /// Sends messages, then a status.
 pub struct Sender {
@@ -51,6 +71,21 @@ impl Sender {
             self.body.send_data(piece, false).map_err(|_| Gone)?;
         }
         Ok(())
+    }
+
+    /// Sends one message in pieces; the inner error is what kept it from being made.
+    pub async fn send_pieces(&mut self, mut pieces: impl Pieces) -> Result<Result<(), Status>, Gone> {
+        let mut header = BytesMut::new();
+        put_header(&mut header, pieces.encoded_len());
+        let mut piece = header.freeze();
+        while !piece.is_empty() {
+            tokio::time::timeout(STALLED, self.send_framed(piece)).await.map_err(|_| Gone)??;
+            piece = match pieces.next().await {
+                Ok(piece) => piece,
+                Err(status) => return Ok(Err(status)),
+            };
+        }
+        Ok(Ok(()))
     }
 
     /// Waits until the client has reset the stream.

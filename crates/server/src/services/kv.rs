@@ -10,7 +10,8 @@ use keelson_api::etcdserverpb::{
 use keelson_api::keelson::command::Action;
 use keelson_state::{self as state, Reply};
 
-use crate::grpc::Status;
+use super::large_range::{self, LargeRange};
+use crate::grpc::{Answer, Status};
 use crate::member::Member;
 
 /// An answer of another kind than its question is a bug that must not take the process down.
@@ -18,12 +19,30 @@ fn mismatched() -> Status {
     Status::new(keelson_api::Code::Internal, "keelson: the reply does not fit the request; this is a bug")
 }
 
-pub async fn range(member: Arc<Member>, request: RangeRequest) -> Result<RangeResponse, Status> {
-    state::check_range(&request)?;
+async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
+    state::check_range(request)?;
     if !request.serializable {
         member.read_barrier().await?;
     }
     member.metrics.ranges.inc();
+    Ok(())
+}
+
+/// Answers a range, in pieces if it is large.
+pub async fn range_of_any_size(member: Arc<Member>, request: RangeRequest) -> Result<Answer<RangeResponse, LargeRange>, Status> {
+    admit(&member, &request).await?;
+    match state::plain_query(&request).filter(|q| member.state.store.is_large(q)) {
+        Some(query) => large_range::begin(&member, query).await.map(Answer::Pieces),
+        None => read_range(member, request).await.map(Answer::Whole),
+    }
+}
+
+pub async fn range(member: Arc<Member>, request: RangeRequest) -> Result<RangeResponse, Status> {
+    admit(&member, &request).await?;
+    read_range(member, request).await
+}
+
+async fn read_range(member: Arc<Member>, request: RangeRequest) -> Result<RangeResponse, Status> {
     let read = move |state: &crate::member::State, mode| state::range_response(&request, |q| state.store.range(q, mode));
     let mut response = member.read(read).await?;
     response.header = member.complete(response.header);

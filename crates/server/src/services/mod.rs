@@ -2,6 +2,7 @@
 
 mod cluster;
 mod kv;
+mod large_range;
 mod lease;
 mod maintenance;
 mod method;
@@ -51,7 +52,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
     }
     let m = member.clone();
     match method {
-        Method::Range => respond.unary(call, reader, |r| kv::range(m, r)).await,
+        Method::Range => respond.unary_in_pieces(call, reader, |r| kv::range_of_any_size(m, r)).await,
         Method::Put => respond.unary(call, reader, |r| kv::put(m, r)).await,
         Method::DeleteRange => respond.unary(call, reader, |r| kv::delete_range(m, r)).await,
         Method::Txn => respond.unary(call, reader, |r| kv::txn(m, r)).await,

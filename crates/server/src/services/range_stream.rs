@@ -1,19 +1,22 @@
-//! A range in pieces: all at the revision of the first, none much larger than a request may be.
+//! A range in pieces: all at one revision, none much larger than a request may be. Only the last one
+//! has the header, the count and whether there is more.
 
 use std::sync::Arc;
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use keelson_api::Code;
 use keelson_api::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse};
-use keelson_mvcc::{KeyRange, Query, ReadError, ReadMode};
 use keelson_state as state;
-use prost::Message;
+use prost::encoding::{encode_varint, encoded_len_varint};
 
-use crate::grpc::{FrameError, MessageReader, Respond, Sender, Status};
-use crate::member::{Member, State, read_error};
+use super::large_range::{self, Entries};
+use crate::grpc::{FrameError, MessageReader, Respond, Sender, Status, put_header};
+use crate::member::Member;
 
-/// Keys in the first piece.
-const FIRST_PIECE: i64 = 10;
+/// Key of field 1 of a `RangeStreamResponse`: the `RangeResponse`.
+const RANGE_RESPONSE: u8 = 0x0a;
+/// Keys in a piece of an answer without values.
+const KEYS: usize = 10_000;
 
 pub async fn serve(member: Arc<Member>, mut reader: MessageReader, mut respond: Respond) -> Option<Code> {
     let request: RangeRequest = match reader.next().await {
@@ -26,7 +29,7 @@ pub async fn serve(member: Arc<Member>, mut reader: MessageReader, mut respond: 
     }
     member.metrics.ranges.inc();
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
-    match send_pieces(&member, request, &mut sender).await {
+    match send(&member, request, &mut sender).await {
         Ok(true) => sender.finish(Ok(())),
         Ok(false) => Some(Code::Canceled),
         Err(status) => sender.finish(Err(&status)),
@@ -43,102 +46,71 @@ async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
 }
 
 /// Answers false when the client has gone away.
-async fn send_pieces(member: &Arc<Member>, request: RangeRequest, sender: &mut Sender) -> Result<bool, Status> {
-    let mut pieces = Pieces::new(request, member.config.max_request_bytes);
-    while !pieces.done {
-        let state = member.state.clone();
-        let read = tokio::task::spawn_blocking(move || pieces.next(&state).map(|response| (pieces, response)));
-        let (rest, mut response) =
-            read.await.map_err(|_| Status::from(keelson_api::Error::Stopped))?.map_err(|e| Status::from(read_error(e)))?;
-        pieces = rest;
-        if response.header.is_some() {
-            response.header = member.complete(response.header);
-        }
-        if sender.send(&RangeStreamResponse { range_response: Some(response) }).await.is_err() {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-/// Walks through the range piece by piece.
-struct Pieces {
-    request: RangeRequest,
-    /// Keys that may still be sent.
-    left: i64,
-    sent: i64,
-    /// Revision of the store when the walk began.
-    header_revision: i64,
-    target_bytes: usize,
-    done: bool,
-}
-
-impl Pieces {
-    fn new(mut request: RangeRequest, target_bytes: usize) -> Self {
-        // A negative limit is no limit, as in a plain range.
-        let left = if request.limit <= 0 { i64::MAX } else { request.limit };
-        request.limit = FIRST_PIECE.min(left);
-        Self { request, left, sent: 0, header_revision: 0, target_bytes, done: false }
-    }
-
-    fn next(&mut self, state: &State) -> Result<RangeResponse, ReadError> {
-        let read = |q: &Query| state.store.range(q, ReadMode::Blocking);
-        if self.request.count_only {
-            self.done = true;
-            return state::range_response(&self.request, read);
-        }
-        // Counting is left to the last piece, which is the only one that tells.
-        let uncounted = |q: &Query| read(&Query { count: false, ..q.clone() });
-        let mut piece = state::range_response(&self.request, uncounted)?;
-        if self.header_revision == 0 {
-            self.header_revision = piece.header.as_ref().map_or(0, |h| h.revision);
-            if self.request.revision == 0 {
-                self.request.revision = self.header_revision;
+async fn send(member: &Arc<Member>, request: RangeRequest, sender: &mut Sender) -> Result<bool, Status> {
+    let last = match state::plain_query(&request) {
+        Some(query) => {
+            let list = large_range::measure(member, query).await?;
+            let last = RangeResponse {
+                header: member.header(list.current_revision()),
+                kvs: Vec::new(),
+                more: list.keys() < list.count(),
+                count: i64::try_from(list.count()).unwrap_or(i64::MAX),
+            };
+            let mut entries = Entries::of(list);
+            loop {
+                let piece = entries.next().await?;
+                if piece.is_empty() {
+                    break last;
+                }
+                if sender.send_framed(framed(&piece)).await.is_err() {
+                    return Ok(false);
+                }
             }
         }
-        let keys = i64::try_from(piece.kvs.len()).unwrap_or(i64::MAX);
-        self.sent += keys;
-        self.left -= keys;
-        self.done = !piece.more || self.left == 0;
-        let mut out = RangeResponse::default();
-        if piece.more
-            && let Some(last) = piece.kvs.last()
-        {
-            let mut next = BytesMut::from(&last.key[..]);
-            next.put_u8(0);
-            self.request.key = next.freeze();
+        // Keys or their number only: small enough to be found first and cut afterwards.
+        None => {
+            let read = move |s: &crate::member::State, mode| state::range_response(&request, |q| s.store.range(q, mode));
+            let mut whole = member.read(read).await?;
+            whole.header = member.complete(whole.header);
+            while whole.kvs.len() > KEYS {
+                let rest = whole.kvs.split_off(KEYS);
+                let kvs = std::mem::replace(&mut whole.kvs, rest);
+                let range_response = Some(RangeResponse { kvs, ..RangeResponse::default() });
+                if sender.send(&RangeStreamResponse { range_response }).await.is_err() {
+                    return Ok(false);
+                }
+            }
+            whole
         }
-        if self.done {
-            out.header =
-                piece.header.take().map(|h| keelson_api::etcdserverpb::ResponseHeader { revision: self.header_revision, ..h });
-            out.more = piece.more;
-            out.count = self.sent + if piece.more { self.count_rest(state)? } else { 0 };
-        } else {
-            self.adjust(piece.encoded_len());
-        }
-        out.kvs = piece.kvs;
-        Ok(out)
-    }
+    };
+    Ok(sender.send(&RangeStreamResponse { range_response: Some(last) }).await.is_ok())
+}
 
-    fn count_rest(&self, state: &State) -> Result<i64, ReadError> {
-        let query = Query {
-            range: KeyRange::from_api(&self.request.key, &self.request.range_end),
-            revision: self.request.revision,
-            limit: 0,
-            keys_only: true,
-            count_only: true,
-            count: true,
-        };
-        Ok(i64::try_from(state.store.range(&query, ReadMode::Blocking)?.count).unwrap_or(i64::MAX))
-    }
+/// Encoded entries as a whole message in its frame.
+fn framed(entries: &[u8]) -> Bytes {
+    let length = 1 + encoded_len_varint(entries.len() as u64) + entries.len();
+    let mut out = BytesMut::with_capacity(5 + length);
+    put_header(&mut out, length);
+    out.put_u8(RANGE_RESPONSE);
+    encode_varint(entries.len() as u64, &mut out);
+    out.extend_from_slice(entries);
+    out.freeze()
+}
 
-    /// Doubles or halves the piece so that it stays near the target.
-    fn adjust(&mut self, bytes: usize) {
-        let limit = match bytes {
-            b if b < self.target_bytes / 2 => self.request.limit.saturating_mul(2),
-            b if b > self.target_bytes.saturating_mul(2) => self.request.limit / 2,
-            _ => self.request.limit,
-        };
-        self.request.limit = limit.max(1).min(self.left);
+#[cfg(test)]
+mod tests {
+    use keelson_api::mvccpb::KeyValue;
+    use prost::Message;
+
+    use super::*;
+
+    #[test]
+    fn a_framed_piece_is_a_message_with_its_entries() {
+        let kv = KeyValue { key: "k".into(), value: vec![7; 300].into(), ..KeyValue::default() };
+        let response = RangeResponse { kvs: vec![kv; 3], ..RangeResponse::default() };
+        let frame = framed(&response.encode_to_vec());
+        assert_eq!(frame[1..5], u32::try_from(frame.len() - 5).unwrap().to_be_bytes());
+        let message = RangeStreamResponse::decode(&frame[5..]).unwrap();
+        assert_eq!(message.range_response, Some(response));
     }
 }

@@ -1,0 +1,229 @@
+//! Large reads, piece by piece. Their encoded length is known before the first piece is read, so an
+//! answer of any size goes out without ever being held whole.
+
+use bytes::{Bytes, BytesMut};
+
+use crate::backend::{Backend, ReadMode};
+use crate::encode::{kv_len, put_kv};
+use crate::key::{KeyRange, unescape};
+use crate::pin::Pin;
+use crate::read::{Query, ReadError, View, scan_history};
+use crate::row;
+use crate::store::Store;
+
+/// Keys that are measured while the index is held.
+const STRIDE: usize = 1024;
+/// Room beyond a piece's wanted size, so that its last entry seldom makes the buffer grow.
+const SLACK: usize = 16 << 10;
+
+/// A range being read at one revision, in key order.
+pub struct List<B> {
+    pin: Pin<B>,
+    /// What is left to read.
+    rest: KeyRange,
+    left: usize,
+    size: Size,
+    count: usize,
+}
+
+/// What a list comes to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Size {
+    keys: usize,
+    bytes: usize,
+}
+
+impl Size {
+    fn add(&mut self, key: usize, meta: &crate::KeyMeta) {
+        self.keys += 1;
+        self.bytes += kv_len(key, meta, meta.size as usize);
+    }
+}
+
+/// The span that begins right after `key`.
+fn after(key: &[u8], range: &KeyRange) -> KeyRange {
+    let mut next = Vec::with_capacity(key.len() + 1);
+    next.extend_from_slice(key);
+    next.push(0);
+    match range {
+        KeyRange::One(_) => KeyRange::Span(next.clone(), Some(next)),
+        KeyRange::Span(_, end) => KeyRange::Span(next, end.clone()),
+    }
+}
+
+impl<B: Backend> Store<B> {
+    /// Begins to read a range. Looks at every key: call it off the async threads.
+    pub fn list(&self, query: &Query) -> Result<List<B>, ReadError> {
+        let pin = self.pin(query.revision)?;
+        let limit = if query.limit == 0 { usize::MAX } else { query.limit };
+        let size = match self.measure_index(&query.range, pin.revision, limit) {
+            Some(size) => size,
+            None => self.measure_history(&query.range, pin.revision, limit)?,
+        };
+        let count = if size.keys < limit {
+            size.keys
+        } else {
+            let view = View { shared: &self.shared, pending: None, mode: ReadMode::Blocking };
+            view.count(&query.range, pin.revision)?
+        };
+        Ok(List { pin, rest: query.range.clone(), left: size.keys, size, count })
+    }
+
+    /// From the index, a stride at a time; `None` if it is not sure about some key.
+    fn measure_index(&self, range: &KeyRange, revision: i64, limit: usize) -> Option<Size> {
+        let mut size = Size::default();
+        let mut rest = range.clone();
+        loop {
+            let mut last = Vec::new();
+            let before = size.keys;
+            let stride = STRIDE.min(limit - size.keys);
+            self.shared.index.read().visit_at(&rest, revision, stride, |key, meta| {
+                size.add(key.len(), meta);
+                if size.keys - before == stride {
+                    last.extend_from_slice(key);
+                }
+            })?;
+            if size.keys - before < stride || size.keys == limit {
+                return Some(size);
+            }
+            rest = after(&last, &rest);
+        }
+    }
+
+    fn measure_history(&self, range: &KeyRange, revision: i64, limit: usize) -> Result<Size, ReadError> {
+        let mut size = Size::default();
+        scan_history(&self.shared.backend, range, revision, |escaped, at, row| {
+            if let Some((meta, _)) = row::decode_version(row, at)? {
+                size.add(unescape(escaped).len(), &meta);
+            }
+            Ok(size.keys < limit)
+        })?;
+        Ok(size)
+    }
+}
+
+impl<B: Backend> List<B> {
+    /// Bytes of all pieces together.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.size.bytes
+    }
+
+    /// Keys in all pieces together.
+    #[must_use]
+    pub fn keys(&self) -> usize {
+        self.size.keys
+    }
+
+    /// Keys in the range, whatever the limit.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Newest revision of the store when the list began.
+    #[must_use]
+    pub fn current_revision(&self) -> i64 {
+        self.pin.current
+    }
+
+    /// The next entries of `RangeResponse.kvs`, about `bytes` of them; empty at the end. Reads the
+    /// disk: call it off the async threads.
+    pub fn next_piece(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
+        let mut out = BytesMut::new();
+        if self.left == 0 {
+            return Ok(out.freeze());
+        }
+        out.reserve(bytes + SLACK);
+        let mut last = Vec::new();
+        scan_history(&self.pin.shared.backend, &self.rest, self.pin.revision, |escaped, at, row| {
+            if let Some((meta, value_at)) = row::decode_version(row, at)? {
+                last = unescape(escaped);
+                put_kv(&mut out, &last, &meta, &row[value_at..]);
+                self.left -= 1;
+            }
+            Ok(self.left > 0 && out.len() < bytes)
+        })?;
+        self.rest = after(&last, &self.rest);
+        Ok(out.freeze())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_api::etcdserverpb::RangeResponse;
+    use prost::Message;
+
+    use super::*;
+    use crate::{MemoryBackend, Writer};
+
+    fn query(revision: i64, limit: usize) -> Query {
+        let range = KeyRange::Span(Vec::new(), None);
+        Query { range, revision, limit, keys_only: false, count_only: false, count: true }
+    }
+
+    fn drain(list: &mut List<MemoryBackend>, piece: usize) -> Vec<u8> {
+        let mut out = Vec::new();
+        loop {
+            let bytes = list.next_piece(piece).unwrap();
+            if bytes.is_empty() {
+                return out;
+            }
+            out.extend_from_slice(&bytes);
+        }
+    }
+
+    fn filled(keys: i64, rounds: i64) -> (Store<MemoryBackend>, Writer<MemoryBackend>) {
+        let store = Store::open(MemoryBackend::default()).unwrap();
+        let mut w = Writer::new(&store);
+        for i in 0..keys * rounds {
+            let key = Bytes::from(format!("k{:04}\0", i % keys));
+            if i % 11 == 5 {
+                w.delete(key);
+            } else {
+                w.put(key, Bytes::from(vec![b'v'; (i % 300) as usize]), i % 3);
+            }
+            w.finish();
+        }
+        w.commit().unwrap();
+        (store, w)
+    }
+
+    #[test]
+    fn pieces_add_up_to_what_a_range_answers_at_every_revision() {
+        let (store, _w) = filled(STRIDE as i64 + 100, 3);
+        for revision in [0, 2, 900, 1500, store.revision()] {
+            for limit in [0, 1, 100, STRIDE] {
+                let query = query(revision, limit);
+                let whole = store.range(&query, ReadMode::Blocking).unwrap();
+                let mut list = store.list(&query).unwrap();
+                assert_eq!((list.keys(), list.count()), (whole.kvs.len(), whole.count), "{revision} {limit}");
+                let want = RangeResponse { kvs: whole.kvs, ..Default::default() }.encode_to_vec();
+                assert_eq!(list.encoded_len(), want.len());
+                assert!(drain(&mut list, 1000) == want, "{revision} {limit}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_that_has_begun_ends_at_its_revision_though_that_is_compacted() {
+        let (store, mut w) = filled(50, 4);
+        let query = query(0, 0);
+        let want = RangeResponse { kvs: store.range(&query, ReadMode::Blocking).unwrap().kvs, ..Default::default() };
+        let mut list = store.list(&query).unwrap();
+        let at = store.revision();
+        for i in 0..50 {
+            w.put(Bytes::from(format!("k{i:04}\0")), Bytes::from_static(b"new"), 0);
+            w.finish();
+        }
+        w.compact(at + 40).unwrap();
+        w.commit().unwrap();
+        while !store.remove_step(7).unwrap().held {}
+        assert!(matches!(store.list(&Query { revision: at, ..query }), Err(ReadError::Compacted)));
+        assert!(drain(&mut list, 100) == want.encode_to_vec());
+        assert!(store.removal_pending());
+        drop(list);
+        while !store.remove_step(7).unwrap().done {}
+        assert!(!store.removal_pending());
+    }
+}
