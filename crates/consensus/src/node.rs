@@ -197,6 +197,9 @@ async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine
         max_in_snapshot_log_to_keep: options.entries_to_keep,
         purge_batch_size: 256,
         enable_pre_vote: Some(true),
+        // A leader that comes back in its old term would give indexes a second time: others may hold
+        // entries of that term that never reached its own disk.
+        enable_leader_restore: Some(false),
         ..Config::default()
     };
     let config = config.validate().map_err(|e| NodeError::Start(e.to_string()))?;

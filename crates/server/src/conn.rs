@@ -18,6 +18,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
+use crate::config::Config;
 use crate::grpc::{Call, Respond};
 use crate::member::Member;
 use crate::metrics::Metrics;
@@ -108,6 +109,7 @@ async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member:
     let stopping = member.clone();
     let mut stopped = std::pin::pin!(stopping.stopped());
     let mut told = false;
+    let mut unanswered = std::pin::pin!(unanswered_ping(connection.ping_pong(), &member.config));
     loop {
         tokio::select! {
             accepted = connection.accept() => match accepted {
@@ -121,6 +123,21 @@ async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member:
                 told = true;
                 connection.graceful_shutdown();
             }
+            () = &mut unanswered => return,
+        }
+    }
+}
+
+/// Pings the client now and then; ends when one is not answered in time.
+async fn unanswered_ping(ping: Option<h2::PingPong>, config: &Config) {
+    let Some(mut ping) = ping else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(config.ping_interval).await;
+        match tokio::time::timeout(config.ping_timeout, ping.ping(h2::Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            // The connection has failed already, and says so where it is read.
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod background;
 mod config;
 mod conn;
+mod disk;
 mod grpc;
 mod http;
 mod identity;

@@ -19,6 +19,7 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::disk::Disk;
 use crate::lessor::Lessor;
 use crate::metrics::{Metrics, Snapshot};
 
@@ -47,6 +48,8 @@ pub struct Member {
     pub removal: Arc<Removal>,
     /// Says that the process is stopping.
     pub stopping: tokio::sync::watch::Sender<bool>,
+    /// Room for data.
+    pub disk: Disk,
     /// The files of the state store are being rewritten.
     pub defragmenting: Arc<AtomicBool>,
 }
@@ -88,11 +91,17 @@ pub struct Publisher {
     pub metrics: Arc<Metrics>,
     /// The remover.
     pub removal: Arc<Removal>,
+    /// An apply that takes longer is worth a line in the log.
+    pub slow_apply: Duration,
 }
 
 impl Observer for Publisher {
     fn applied(&self, applied: Applied, took: Duration) {
         self.metrics.backend_commit.observe(took.as_secs_f64());
+        if took > self.slow_apply {
+            let transactions = applied.transactions.len();
+            tracing::warn!(took = ?took, "expected-duration" = ?self.slow_apply, transactions, "apply request took too long");
+        }
         let (mut puts, mut deletes) = (0, 0);
         for event in applied.transactions.iter().flat_map(|t| &t.events) {
             match event.kind {
@@ -172,18 +181,22 @@ impl Member {
         }
     }
 
-    /// Refuses a request that would go beyond the quota, raising the alarm for it.
+    /// Refuses a request that would go beyond the quota or fill the disk, raising the alarm for it.
     pub async fn check_quota(&self, cost: u64) -> Result<(), Error> {
-        let Some(quota) = self.config.quota else { return Ok(()) };
-        if cost == 0 || self.state.store.bytes_in_use() + cost < quota {
+        if cost == 0 {
             return Ok(());
         }
+        let in_use_bytes = self.state.store.bytes_in_use();
+        let why = if self.config.quota.is_some_and(|quota| in_use_bytes + cost >= quota) {
+            "the quota is used up and writes are refused; compact, or raise --quota-backend-bytes, then disarm the alarm"
+        } else if self.disk.is_low() {
+            "the disk is nearly full and writes are refused; make room on it or compact, then disarm the alarm"
+        } else {
+            return Ok(());
+        };
         if !self.state.is_alarmed(AlarmType::Nospace) {
-            tracing::warn!(
-                quota_bytes = quota,
-                in_use_bytes = self.state.store.bytes_in_use(),
-                "the quota is used up and writes are refused; compact, or raise --quota-backend-bytes, then disarm the alarm"
-            );
+            let data_dir = self.config.data_dir.display().to_string();
+            tracing::warn!(quota_bytes = self.config.quota, in_use_bytes, data_dir, "{why}");
             let raise = AlarmRequest {
                 action: AlarmAction::Activate.into(),
                 member_id: self.member_id,

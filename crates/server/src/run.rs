@@ -17,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::Config;
 use crate::conn::Surface;
+use crate::disk::Disk;
 use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
 use crate::member::{Member, Publisher, Removal};
@@ -127,7 +128,13 @@ fn open(config: Config, data_dir: &DataDir) -> anyhow::Result<Member> {
         lessor.granted(id, ttl, remaining);
     }
     let removal = Arc::new(Removal::default());
-    let publisher = Publisher { hub: hub.clone(), lessor: lessor.clone(), metrics: metrics.clone(), removal: removal.clone() };
+    let publisher = Publisher {
+        hub: hub.clone(),
+        lessor: lessor.clone(),
+        metrics: metrics.clone(),
+        removal: removal.clone(),
+        slow_apply: config.slow_apply,
+    };
     let options = NodeOptions {
         member_id: identity.member_id,
         initial_voters: vec![identity.member_id],
@@ -140,6 +147,7 @@ fn open(config: Config, data_dir: &DataDir) -> anyhow::Result<Member> {
         move || flushed_position(state.store.backend())
     };
     let node = Node::start(&options, log, machine, position, flushed, Arc::new(publisher))?;
+    let disk = Disk::of(config.data_dir.clone());
     Ok(Member {
         config,
         cluster_id: identity.cluster_id,
@@ -151,6 +159,7 @@ fn open(config: Config, data_dir: &DataDir) -> anyhow::Result<Member> {
         metrics,
         removal,
         stopping: tokio::sync::watch::Sender::new(false),
+        disk,
         defragmenting: Arc::default(),
     })
 }

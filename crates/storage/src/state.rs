@@ -18,7 +18,7 @@ use crate::failpoint;
 pub struct StateOptions {
     /// Blocks of all tables that are kept in memory, indexes and filters included.
     pub block_cache: usize,
-    /// Writes that are collected in memory before they become files.
+    /// Writes of all tables that are collected in memory before they become files.
     pub write_buffer: usize,
     /// Upper bound of background writes per second.
     pub background_bytes_per_second: i64,
@@ -26,7 +26,7 @@ pub struct StateOptions {
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { block_cache: 128 << 20, write_buffer: 32 << 20, background_bytes_per_second: 256 << 20 }
+        Self { block_cache: 64 << 20, write_buffer: 40 << 20, background_bytes_per_second: 256 << 20 }
     }
 }
 
@@ -60,7 +60,7 @@ fn table_options(table: Table, options: &StateOptions, cache: &Cache) -> Options
     }
     let mut cf = Options::default();
     cf.set_block_based_table_factory(&blocks);
-    cf.set_write_buffer_size(options.write_buffer);
+    cf.set_write_buffer_size(options.write_buffer / 2);
     cf.set_max_write_buffer_number(4);
     cf.set_level_compaction_dynamic_level_bytes(true);
     cf.set_compression_type(DBCompressionType::Lz4);
@@ -80,7 +80,7 @@ impl StateBackend {
         db_options.set_max_background_jobs(2);
         db_options.set_bytes_per_sync(1 << 20);
         db_options.set_ratelimiter(options.background_bytes_per_second, 100_000, 10);
-        db_options.set_db_write_buffer_size(options.write_buffer * 2);
+        db_options.set_db_write_buffer_size(options.write_buffer);
         db_options.set_keep_log_file_num(4);
         db_options.set_max_log_file_size(8 << 20);
         db_options.set_stats_dump_period_sec(0);

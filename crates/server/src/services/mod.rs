@@ -38,7 +38,11 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
     let begun = Instant::now();
     member.metrics.started(method);
     let code = dispatch(&member, method, &call, body, respond).await;
-    member.metrics.handled(method, code, begun.elapsed());
+    let took = begun.elapsed();
+    member.metrics.handled(method, code, took);
+    if took > member.config.slow_call && method.kind() == "unary" {
+        tracing::warn!("time spent" = ?took, "response type" = path, code = Status::code_name(code), "request stats");
+    }
 }
 
 async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvStream, mut respond: Respond) -> Option<Code> {

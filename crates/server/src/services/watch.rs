@@ -74,7 +74,7 @@ impl Session {
                     Err(FrameError::Gone) => return End::Gone,
                     Err(FrameError::Refused(status)) => return End::Refused(status),
                 },
-                () = self.ready.notified() => self.pump().await.map(|_| ()),
+                () = self.ready.notified() => self.pump().await,
                 _ = self.interval.tick() => self.tick().await,
                 () = &mut stopped => return End::Refused(Error::Stopped.into()),
             };
@@ -111,18 +111,18 @@ impl Session {
         self.send(frames).await
     }
 
-    /// Serves watchers until there is nothing to fetch or the turn is over; true in the first case.
-    async fn pump(&mut self) -> Result<bool, End> {
+    /// Serves watchers until there is nothing to fetch or the turn is over.
+    async fn pump(&mut self) -> Result<(), End> {
         for _ in 0..TURN {
             match self.stream.step().await {
-                Step::Idle => return Ok(true),
+                Step::Idle => return Ok(()),
                 Step::Frames(frames) => self.send(frames).await?,
                 Step::Failed(status) => return Err(End::Refused(status)),
             }
         }
         // More is waiting, but requests have their turn first.
         self.ready.notify_one();
-        Ok(false)
+        Ok(())
     }
 
     /// Sends everything up to the current revision and answers it; `None` if there is more than a turn.
