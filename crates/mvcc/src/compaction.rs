@@ -48,15 +48,23 @@ impl<B: Backend> Store<B> {
         cursor.seek(&revision_key(from.max(0), 0))?;
         let mut looked_at = 0;
         let mut reached = target;
+        let mut newest = Vec::new();
+        let mut newest_main = from;
         while let Some((raw, value)) = cursor.row() {
             let (main, sub) =
                 split_revision_key(raw).ok_or_else(|| StorageError("a key of table revisions cannot be decoded".into()))?;
             // Stop only between revisions.
             if looked_at >= limit && sub == 0 {
                 reached = main - 1;
+                // The next step begins here, and must not find again what this one has done with.
+                newest.iter().for_each(|key: &Vec<u8>| batch.delete(Table::Revisions, key));
                 break;
             }
-            looked_at += 1;
+            looked_at += usize::from(main > from);
+            if std::mem::replace(&mut newest_main, main) != main {
+                newest.clear();
+            }
+            newest.push(raw.to_vec());
             let change = row::decode_change(value)?;
             if main > from
                 && let Some(previous) = change.previous
@@ -72,16 +80,19 @@ impl<B: Backend> Store<B> {
             }
             cursor.step()?;
         }
-        // Rows at the compacted revision itself serve watches that start there.
-        let keep_from = revision_key(if reached == target { target } else { reached + 1 }, 0);
-        batch.delete_range(Table::Revisions, &[], &keep_from);
+        let done = reached == compacted;
+        if done {
+            // Rows at the compacted revision itself serve watches that start there. One range for the
+            // whole compaction: a cursor has to get past every one that there is.
+            batch.delete_range(Table::Revisions, &[], &revision_key(compacted, 0));
+        }
         let freed = shared.bytes_removed.load(Ordering::Relaxed) + freed;
         put_u64(&mut batch, meta_key::REMOVED_TO, reached.cast_unsigned());
         put_u64(&mut batch, meta_key::BYTES_REMOVED, freed);
         shared.backend.write(batch)?;
         shared.bytes_removed.store(freed, Ordering::Relaxed);
         shared.removed_to.store(reached, Ordering::Release);
-        Ok(Progress { removed, done: reached == compacted, held: false })
+        Ok(Progress { removed, done, held: false })
     }
 }
 

@@ -21,6 +21,9 @@ const EXPIRY_LIMIT: usize = 500;
 /// How long removal waits for a long read to move on.
 const HELD: Duration = Duration::from_millis(50);
 
+/// While clients write, a step of removal is followed by a pause of so many times its length.
+const YIELD: u32 = 9;
+
 /// Revokes leases that have ended. Only a leader that has just proved itself may: its clock could
 /// be that of a leader which others have renewed leases after.
 pub async fn expire_leases(member: Arc<Member>) {
@@ -51,12 +54,14 @@ async fn revoke_ended(member: &Member, id: i64, term: u64) {
     }
 }
 
-/// Removes compacted versions in small steps on a thread of its own, until the process stops.
+/// Removes compacted versions in small steps on a thread of its own, until the process stops. While
+/// clients write it keeps to a small share of the time.
 pub fn remove_compacted(member: &Arc<Member>) {
     let store = member.state.store.clone();
-    let (step, pause) = (member.config.removal_step, member.config.removal_pause);
+    let mut revision = store.revision();
     while !*member.stopping.borrow() {
-        match store.remove_step(step) {
+        let begun = Instant::now();
+        match store.remove_step(member.config.removal_step) {
             Ok(progress) => {
                 keelson_storage::failpoint::pass("compaction");
                 if progress.done {
@@ -72,7 +77,9 @@ pub fn remove_compacted(member: &Arc<Member>) {
                 return;
             }
         }
-        std::thread::sleep(pause);
+        let busy = std::mem::replace(&mut revision, store.revision()) != revision;
+        let yielded = if busy { begun.elapsed() * YIELD } else { Duration::ZERO };
+        std::thread::sleep(yielded.max(member.config.removal_pause));
     }
 }
 
