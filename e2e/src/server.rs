@@ -128,6 +128,29 @@ impl Server {
         }
     }
 
+    /// Memory of the process, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that the process ever had, in bytes.
+    pub fn peak_resident_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &'static str) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.as_ref().context("the server does not run")?.id());
+        let status = fs::read_to_string(&path).context(path)?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
+        Ok(kilobytes.context(field)?.trim().parse::<u64>()? * 1024)
+    }
+
+    /// Files and sockets that the process has open.
+    pub fn open_files(&self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.child.as_ref().context("the server does not run")?.id());
+        Ok(fs::read_dir(&path).context(path)?.count())
+    }
+
     /// False while another socket, if only an outgoing connection, has one of the ports.
     pub fn ports_are_free(&self) -> bool {
         let free = |port| std::net::TcpListener::bind((std::net::Ipv4Addr::LOCALHOST, port)).is_ok();
