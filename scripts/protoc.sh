@@ -15,5 +15,6 @@ if [ ! -x "$protox" ]; then
     --target-dir "$build/target" --root "$build/root" >&2
   mkdir -p "$cache/protox/$version/bin"
   mv -f "$build/root/bin/protox" "$protox"
+  rm -rf "$build"
 fi
 exec "$protox" "$@"

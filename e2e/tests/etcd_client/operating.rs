@@ -63,7 +63,7 @@ async fn an_alarm_stops_writes_until_it_is_disarmed() -> Result<()> {
     ensure!(client.alarm(AlarmAction::Get, AlarmType::None, None).await?.alarms().is_empty());
     let mut options = AlarmOptions::new();
     options.with_member(client.status().await?.leader());
-    client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(options)).await?;
+    client.alarm(AlarmAction::Activate, AlarmType::Nospace, Some(options.clone())).await?;
     refused(client.put("key", "", None).await, Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded")?;
     let listed = client.alarm(AlarmAction::Get, AlarmType::None, None).await?;
     ensure!(matches!(listed.alarms(), [one] if one.alarm() == AlarmType::Nospace), "{listed:?}");
