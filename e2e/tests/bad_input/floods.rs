@@ -1,5 +1,6 @@
 //! Much of what alone is harmless: calls given up half way, control frames without end.
 
+use std::future::poll_fn;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -41,7 +42,13 @@ impl Client {
         let mut send = self.send.clone().ready().await?;
         let request = http::Request::post(format!("http://localhost{PUT}")).header("content-type", "application/grpc");
         let (response, mut body) = send.send_request(request.body(()).expect("a good request"), false)?;
-        body.send_data(part, false)?;
+        let mut rest = part;
+        while !rest.is_empty() {
+            body.reserve_capacity(rest.len());
+            // None and an error both mean that the stream is gone, which the next line finds out too.
+            let room = poll_fn(|cx| body.poll_capacity(cx)).await.transpose()?.unwrap_or_default();
+            body.send_data(rest.split_to(room.min(rest.len())), false)?;
+        }
         Ok((response, body))
     }
 }
@@ -93,12 +100,11 @@ async fn half_sent_requests_are_forgotten_with_their_connection() -> Result<()> 
         for _ in 0..PER_ROUND {
             begun.push(client.begin(put.slice(..put.len() - 1)).await?);
         }
-        // Answered on the same connection, so what was sent before it has arrived.
         unharmed(&mut server).await?;
     }
     ensure!(count(&server, "half").await? == 0, "a put without its last byte was taken for a whole one");
-    // As much as one round sends, and half as much again for what the allocator gives back later.
-    let (grown, bound) = (server.peak_resident_bytes()?.saturating_sub(before), (PER_ROUND as u64 * 3 / 2) << 20);
+    // As much as one round sends, and the same again for growing buffers and what the allocator gives back later.
+    let (grown, bound) = (server.peak_resident_bytes()?.saturating_sub(before), (PER_ROUND as u64 * 2) << 20);
     println!("{ROUNDS} rounds of {PER_ROUND} MiB half sent: {} MiB", grown >> 20);
     ensure!(grown < bound, "{ROUNDS} rounds of {PER_ROUND} MiB cost {} MiB", grown >> 20);
     Ok(())
@@ -122,7 +128,7 @@ fn floods() -> Vec<(&'static str, usize, fn(u32) -> Vec<u8>)> {
 
 #[tokio::test]
 async fn a_flood_of_frames_whose_answers_are_never_read_costs_a_bounded_amount_of_memory() -> Result<()> {
-    let mut server = start(&[]).await?;
+    let mut server = start(&["--max-concurrent-streams=1000"]).await?;
     unharmed(&mut server).await?;
     let before = server.resident_bytes()?;
     for (what, count, one) in floods() {

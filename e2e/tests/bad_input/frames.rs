@@ -9,7 +9,7 @@ use keelson_e2e::raw::wire::{PREFACE, Wire, call_headers, flag, frame, header, k
 use crate::common::{start, start_as, unharmed};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
-/// A protocol error, in RFC 9113's numbers, and a refused stream.
+/// The reason for a refusal, by its number in RFC 9113.
 const REFUSED_STREAM: [u8; 4] = [0, 0, 0, 7];
 
 /// First bytes that no server of this API can go on from.
@@ -25,7 +25,6 @@ fn other_protocols() -> Vec<(&'static str, Vec<u8>)> {
         ("an endless first line", [b"GET /".to_vec(), vec![b'a'; 4 << 20]].concat()),
         ("endless headers", [&b"GET / HTTP/1.1\r\n"[..], long_headers().take(4000).collect::<String>().as_bytes()].concat()),
         ("nearly a preface", b"PRI * HTTP/2.0\r\n\r\nNO\r\n\r\n".to_vec()),
-        ("a preface and then no settings", [PREFACE, &frame(kind::PING, flag::NONE, 0, &[0; 8])].concat()),
     ]
 }
 

@@ -66,7 +66,7 @@ async fn sizes(program: Program) -> Result<()> {
     let range = |size| RangeRequest { key: vec![b'k'; size].into(), ..Default::default() };
     kv.range(range(MAX_REQUEST + SLACK)).await.context("a read with a long key")?;
     let longest = MAX_REQUEST + (512 << 10);
-    let message = format!("grpc: received message larger than max ({} vs. {longest})", longest + 5);
+    let message = format!("grpc: received message larger than max ({} vs. {longest})", longest + 6);
     refused("a read", kv.range(range(longest + 1)).await, (Code::ResourceExhausted, &message))?;
     refused(
         "a message",
@@ -94,7 +94,7 @@ async fn sizes_by_flag(program: Program) -> Result<()> {
     let mut kv = client(&server).await?;
     kv.put(put("within", 9_000)).await.context("within the limit")?;
     refused("a put", kv.put(put("over", 11_000)).await, TOO_LARGE)?;
-    let message = (Code::ResourceExhausted, "grpc: received message larger than max (600019 vs. 534288)");
+    let message = (Code::ResourceExhausted, "grpc: received message larger than max (600010 vs. 534288)");
     refused("a message", kv.put(put("over", 600_000)).await, message)?;
     kv.txn(success(puts(4, 1))).await.context("four operations")?;
     refused("five operations", kv.txn(success(puts(5, 1))).await, TOO_MANY_OPS)?;
