@@ -3,10 +3,12 @@
 
 mod calls;
 mod common;
+mod files;
 mod floods;
 mod frames;
 mod full_disk;
 mod idle;
 mod limits;
 mod messages;
+mod ports;
 mod unread;
