@@ -110,8 +110,11 @@ async fn half_sent_requests_are_forgotten_with_their_connection() -> Result<()> 
     Ok(())
 }
 
+/// What it is, how many there are, and the bytes of each.
+type Flood = (&'static str, usize, fn(u32) -> Vec<u8>);
+
 /// Frames that oblige the server to do or to answer something, over and over.
-fn floods() -> Vec<(&'static str, usize, fn(u32) -> Vec<u8>)> {
+fn floods() -> Vec<Flood> {
     let opened_and_reset = |i: u32| {
         let headers = frame(kind::HEADERS, flag::END_HEADERS, 2 * i + 1, &call_headers(PUT));
         [headers, frame(kind::RST_STREAM, flag::NONE, 2 * i + 1, &[0, 0, 0, 8])].concat()
