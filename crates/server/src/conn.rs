@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::Config;
 use crate::grpc::{Call, Respond};
@@ -66,8 +67,13 @@ pub async fn drain(_: &Member) {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
+/// Serves a connection to its end, and gives up its permit once it is closed.
+pub async fn serve(
+    mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    member: Arc<Member>,
+    surface: Surface,
+    _permit: OwnedSemaphorePermit,
+) {
     let _counted = Counted::new();
     let first = tokio::time::timeout(FIRST_BYTES, first_bytes(&mut io)).await;
     let Ok(Ok((bytes, is_http2))) = first else { return };
