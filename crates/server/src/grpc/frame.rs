@@ -4,11 +4,14 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use keelson_api::Code;
-use prost::Message;
+use prost::{DecodeError, Message};
 
+use super::encoding::{Encoding, gunzip};
 use super::status::Status;
 
 const HEADER: usize = 5;
+/// Bytes of a decoder's complaint that are passed on: it names each level of what it could not read.
+const MAX_COMPLAINT: usize = 200;
 
 /// Why no message could be read.
 #[derive(Debug)]
@@ -19,27 +22,35 @@ pub enum FrameError {
     Refused(Status),
 }
 
+/// What else a message that cannot be decoded may be called.
+pub type Explain = fn(&[u8], &DecodeError) -> Option<Status>;
+
 /// Reads messages from a request body.
 pub struct MessageReader {
     body: RecvStream,
     buffer: BytesMut,
+    encoding: Encoding,
     max_bytes: usize,
+    explain: Explain,
 }
 
 impl MessageReader {
-    /// Reads from `body`; longer messages than `max_bytes` are refused.
-    pub fn new(body: RecvStream, max_bytes: usize) -> Self {
-        Self { body, buffer: BytesMut::new(), max_bytes }
+    /// Reads from `body`; longer messages than `max_bytes` are refused, unpacked as well as packed.
+    pub fn new(body: RecvStream, encoding: Encoding, max_bytes: usize) -> Self {
+        Self { body, buffer: BytesMut::new(), encoding, max_bytes, explain: |_, _| None }
+    }
+
+    /// Asks `explain` about messages that cannot be decoded.
+    pub fn explained_by(self, explain: Explain) -> Self {
+        Self { explain, ..self }
     }
 
     /// The next message, `None` at the end of the stream.
     pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
-        match self.next_bytes().await? {
-            None => Ok(None),
-            Some(bytes) => M::decode(bytes)
-                .map(Some)
-                .map_err(|e| FrameError::Refused(Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))),
-        }
+        let Some(bytes) = self.next_bytes().await? else { return Ok(None) };
+        M::decode(bytes.clone())
+            .map(Some)
+            .map_err(|e| FrameError::Refused((self.explain)(&bytes, &e).unwrap_or_else(|| unreadable(&e))))
     }
 
     async fn next_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
@@ -60,18 +71,18 @@ impl MessageReader {
                 }
                 Some(Err(_)) => return Err(FrameError::Gone),
                 None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(FrameError::Refused(Status::new(Code::Internal, "unexpected EOF"))),
+                // etcd's library passes on what its reader says, without a code of its own.
+                None => {
+                    let text = if self.buffer.len() < HEADER { "EOF" } else { "unexpected EOF" };
+                    return Err(FrameError::Refused(Status::new(Code::Unknown, text)));
+                }
             }
         }
     }
 
     fn split(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some((header, _)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
-        if header[0] != 0 {
-            let text = "grpc: compressed flag set with identity or empty encoding";
-            return Err(FrameError::Refused(Status::new(Code::Internal, text)));
-        }
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        let Some((&[flag, ref length @ ..], _)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length) as usize;
         if length > self.max_bytes {
             let text = format!("grpc: received message larger than max ({length} vs. {})", self.max_bytes);
             return Err(FrameError::Refused(Status::new(Code::ResourceExhausted, text)));
@@ -80,8 +91,21 @@ impl MessageReader {
             return Ok(None);
         }
         self.buffer.advance(HEADER);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        let message = self.buffer.split_to(length).freeze();
+        let refused = |text: String| Err(FrameError::Refused(Status::new(Code::Internal, text)));
+        match (flag, self.encoding) {
+            (0, _) => Ok(Some(message)),
+            (1, Encoding::Gzip) => gunzip(&message, self.max_bytes).map(Some).map_err(FrameError::Refused),
+            (1, Encoding::Identity) => refused("grpc: compressed flag set with identity or empty encoding".into()),
+            (other, _) => refused(format!("grpc: received unexpected payload format {other}")),
+        }
     }
+}
+
+fn unreadable(e: &DecodeError) -> Status {
+    let complaint = e.to_string();
+    let end = complaint.floor_char_boundary(MAX_COMPLAINT);
+    Status::new(Code::Internal, format!("grpc: error unmarshalling request: {}", &complaint[..end]))
 }
 
 /// A message with its frame header, in one piece.
