@@ -4,6 +4,7 @@ mod background;
 mod config;
 mod conn;
 mod disk;
+mod files;
 mod grpc;
 mod http;
 mod identity;

@@ -14,10 +14,12 @@ use keelson_storage::{DataDir, Identity, LogStore, StateBackend, StateOptions};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 use crate::config::Config;
 use crate::conn::Surface;
 use crate::disk::Disk;
+use crate::files::{self, Files};
 use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
 use crate::member::{Member, Publisher, Removal};
@@ -53,17 +55,20 @@ fn serve(config: Config) -> anyhow::Result<()> {
         data_dir = config.data_dir.display().to_string(),
         "starting keelson"
     );
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let files = Files::divide(files::raise_limit(), threads).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("main").enable_all().build()?;
     // Ports first: a port in use must not cost a start of the store.
     let listeners = runtime.block_on(async { bind_all(&config) })?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let member = Arc::new(open(config, &data_dir)?);
+    let member = Arc::new(open(config, &data_dir, files)?);
     runtime.block_on(publish(&member))?;
 
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
+    let (clients, probes) = (Arc::new(Semaphore::new(files.clients)), Arc::new(Semaphore::new(files::PROBES)));
     for (listener, surface) in listeners {
-        runtime.spawn(Workers::accept(workers.clone(), listener, surface));
+        let room = if surface == Surface::Client { &clients } else { &probes };
+        runtime.spawn(Workers::accept(workers.clone(), listener, surface, room.clone()));
     }
     runtime.spawn(background::expire_leases(member.clone()));
     runtime.spawn(background::removal(member.clone()));
@@ -97,7 +102,7 @@ fn bind_all(config: &Config) -> anyhow::Result<Listeners> {
         .collect()
 }
 
-fn open(config: Config, data_dir: &DataDir) -> anyhow::Result<Member> {
+fn open(config: Config, data_dir: &DataDir, files: Files) -> anyhow::Result<Member> {
     let member_id = identity::member_id(&config.advertise_peer, &config.cluster_token);
     let identity = match data_dir.identity()? {
         Some(identity) => identity,
@@ -119,7 +124,8 @@ fn open(config: Config, data_dir: &DataDir) -> anyhow::Result<Member> {
         };
         LogStore::open(&data_dir.log(), config.sync_log, Arc::new(observer))?
     };
-    let backend = StateBackend::open(&data_dir.state(), &StateOptions::default())?;
+    let options = StateOptions { max_open_tables: files.tables, ..StateOptions::default() };
+    let backend = StateBackend::open(&data_dir.state(), &options)?;
     let (machine, position) = Machine::open(backend)?;
     let state = machine.shared().clone();
     let hub = Hub::start(state.store.clone())?;
