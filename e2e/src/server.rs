@@ -104,8 +104,16 @@ impl Server {
     /// Ends the process the way an operator does, and waits until it is gone. Keelson says that it went well;
     /// etcd ends by the signal.
     pub async fn stop(&mut self) -> Result<()> {
+        match self.end().await?.filter(|status| self.program == Program::Keelson && !status.success()) {
+            Some(status) => bail!("{} did not stop well: {status}\n{}", self.program.name(), self.log_tail()),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks the process to end, and waits until it is gone, however it went.
+    pub async fn end(&mut self) -> Result<Option<ExitStatus>> {
         let Some(child) = &mut self.child else {
-            return Ok(());
+            return Ok(None);
         };
         let pid = Pid::from_child(child);
         kill_process(pid, Signal::TERM).context("SIGTERM")?;
@@ -117,10 +125,7 @@ impl Server {
         })
         .await?;
         self.child = None;
-        match status.filter(|s| self.program == Program::Keelson && !s.success()) {
-            Some(status) => bail!("{name} did not stop well: {status}\n{}", self.log_tail()),
-            None => Ok(()),
-        }
+        Ok(status)
     }
 
     /// Sets or unsets a variable of the processes started from now on.

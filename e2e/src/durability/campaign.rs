@@ -257,7 +257,8 @@ impl Life {
             }
             Blow::Stop { after, .. } => {
                 tokio::time::sleep(after).await;
-                self.server.stop().await?;
+                // It may be made to die on the way.
+                self.server.end().await?;
             }
         }
         self.server.kill();
