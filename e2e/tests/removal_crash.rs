@@ -38,10 +38,18 @@ async fn keys(kv: &mut KvClient<Channel>, revision: i64) -> Result<Vec<String>> 
     Ok(kvs.into_iter().map(|kv| format!("{}@{}", String::from_utf8_lossy(&kv.key), kv.mod_revision)).collect())
 }
 
-/// Whether the engine has moved or merged files of the revisions table, by its own log.
+/// Whether the engine has moved or merged files of the revisions table, by its logs of this run and earlier ones.
 fn is_merged(state: &Path) -> Result<bool> {
-    let log = fs::read_to_string(state.join("LOG"))?;
-    Ok(log.lines().any(|line| line.contains("[revisions]") && (line.contains("Moved #") || line.contains("Compacted "))))
+    for entry in fs::read_dir(state)? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("LOG")) {
+            let log = fs::read_to_string(path)?;
+            if log.lines().any(|line| line.contains("[revisions]") && (line.contains("Moved #") || line.contains("Compacted "))) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 #[tokio::test]
