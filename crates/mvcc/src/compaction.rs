@@ -7,6 +7,7 @@ use keelson_api::Revision;
 
 use crate::backend::{Backend, Cursor, StorageError, Table, WriteBatch};
 use crate::key::{history_key, revision_key, split_revision_key};
+use crate::read::damaged_key;
 use crate::row;
 use crate::store::{Store, meta_key, put_u64, version_cost};
 
@@ -48,23 +49,18 @@ impl<B: Backend> Store<B> {
         cursor.seek(&revision_key(from.max(0), 0))?;
         let mut looked_at = 0;
         let mut reached = target;
-        let mut newest = Vec::new();
-        let mut newest_main = from;
+        let mut last = (from, 0);
         while let Some((raw, value)) = cursor.row() {
-            let (main, sub) = split_revision_key(raw)
-                .ok_or_else(|| StorageError("a key of table revisions cannot be decoded: the state store is damaged".into()))?;
+            let (main, sub) = split_revision_key(raw).ok_or_else(|| damaged_key("revisions"))?;
             // Stop only between revisions.
             if looked_at >= limit && sub == 0 {
                 reached = main - 1;
                 // The next step begins here, and must not find again what this one has done with.
-                newest.iter().for_each(|key: &Vec<u8>| batch.delete(Table::Revisions, key));
+                (0..=last.1).for_each(|sub| batch.delete(Table::Revisions, &revision_key(last.0, sub)));
                 break;
             }
             looked_at += usize::from(main > from);
-            if std::mem::replace(&mut newest_main, main) != main {
-                newest.clear();
-            }
-            newest.push(raw.to_vec());
+            last = (main, sub);
             let change = row::decode_change(value)?;
             if main > from
                 && let Some(previous) = change.previous

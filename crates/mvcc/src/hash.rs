@@ -5,7 +5,7 @@ use keelson_api::Revision;
 
 use crate::backend::{Backend, Cursor, StorageError, Table};
 use crate::key::split_history_key;
-use crate::read::ReadError;
+use crate::read::{ReadError, damaged_key};
 use crate::row;
 use crate::store::Store;
 
@@ -52,8 +52,7 @@ impl<B: Backend> Store<B> {
         let mut key: Vec<u8> = Vec::new();
         let mut kept_oldest = false;
         while let Some((raw, value)) = cursor.row() {
-            let (escaped, Revision { main, .. }) = split_history_key(raw)
-                .ok_or_else(|| StorageError("a key of table history cannot be decoded: the state store is damaged".into()))?;
+            let (escaped, Revision { main, .. }) = split_history_key(raw).ok_or_else(|| damaged_key("history"))?;
             if escaped != key.as_slice() {
                 key.clear();
                 key.extend_from_slice(escaped);

@@ -226,7 +226,7 @@ impl<B: Backend> View<'_, B> {
         })?;
         let (from, to) = history_bounds(range);
         for (key, row) in pending.range(from..).take_while(|(k, _)| to.as_ref().is_none_or(|to| *k < to)) {
-            let (escaped, at) = split_history_key(key).ok_or_else(damaged_key)?;
+            let (escaped, at) = split_history_key(key).ok_or_else(|| damaged_key("history"))?;
             if at.main <= revision && newest.get(escaped).is_none_or(|(newer, _)| *newer < at) {
                 newest.insert(escaped.to_vec(), (at, row.clone()));
             }
@@ -253,12 +253,14 @@ fn version_of(escaped: &[u8], at: Revision, row: &Bytes, keys_only: bool) -> Res
     Ok(Some(row::key_value(user_key(escaped)?.into(), &meta, value)))
 }
 
-pub(crate) fn damaged_key() -> StorageError {
-    StorageError("a key of table history cannot be decoded: the state store is damaged".into())
+/// A key of a table is not one that this store writes.
+pub(crate) fn damaged_key(table: &str) -> StorageError {
+    StorageError(format!("a key of table {table} cannot be decoded: the state store is damaged"))
 }
 
-fn user_key(escaped: &[u8]) -> Result<Vec<u8>, StorageError> {
-    unescape(escaped).ok_or_else(damaged_key)
+/// The key that a client knows, from its form in the history.
+pub(crate) fn user_key(escaped: &[u8]) -> Result<Vec<u8>, StorageError> {
+    unescape(escaped).ok_or_else(|| damaged_key("history"))
 }
 
 /// Visits the newest row at or below `revision` of each key in `range`, tombstones included, until
@@ -276,7 +278,7 @@ pub(crate) fn scan_history<B: Backend>(
     let mut done_with_key = false;
     let mut steps = 0;
     while let Some((raw, row)) = cursor.row() {
-        let (escaped, at) = split_history_key(raw).ok_or_else(damaged_key)?;
+        let (escaped, at) = split_history_key(raw).ok_or_else(|| damaged_key("history"))?;
         if escaped != key.as_slice() {
             key.clear();
             key.extend_from_slice(escaped);

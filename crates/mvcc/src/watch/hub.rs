@@ -13,9 +13,9 @@ use parking_lot::{Mutex, RwLock};
 
 use super::groups::Groups;
 use super::ring::{Ring, RingEvent, RingTransaction};
-use crate::backend::{Backend, Cursor, ReadMode, StorageError, Table};
+use crate::backend::{Backend, Cursor, ReadMode, Table};
 use crate::key::{KeyRange, revision_key, split_revision_key};
-use crate::read::{Query, ReadError};
+use crate::read::{Query, ReadError, damaged_key};
 use crate::row;
 use crate::store::Store;
 use crate::write::{Event, EventKind};
@@ -257,8 +257,7 @@ impl<B: Backend> Hub<B> {
             return Err(ReadError::Compacted);
         }
         while let Some((raw, value)) = cursor.row() {
-            let (main, sub) = split_revision_key(raw)
-                .ok_or_else(|| StorageError("a key of table revisions cannot be decoded: the state store is damaged".into()))?;
+            let (main, sub) = split_revision_key(raw).ok_or_else(|| damaged_key("revisions"))?;
             if main != next {
                 finish(&mut transactions, &mut events, next);
                 next = main;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_api::etcdserverpb::{RangeResponse, ResponseHeader};
+use keelson_api::etcdserverpb::RangeResponse;
 use keelson_api::{Code, Error};
 use keelson_mvcc::{List, Query, ReadError};
 use keelson_storage::StateBackend;
@@ -61,20 +61,26 @@ fn stopped<E>(_: E) -> Status {
     Error::Stopped.into()
 }
 
+/// What a response has before its entries, and what it has after them.
+pub fn ends(member: &Member, list: &List<StateBackend>) -> (Bytes, Bytes) {
+    let header = member.header(list.current_revision());
+    let head = RangeResponse { header, ..RangeResponse::default() };
+    let more = list.keys() < list.count();
+    let count = i64::try_from(list.count()).unwrap_or(i64::MAX);
+    let tail = RangeResponse { more, count, ..RangeResponse::default() };
+    (head.encode_to_vec().into(), tail.encode_to_vec().into())
+}
+
 /// Begins to read what `query` asks for.
 pub async fn begin(member: &Arc<Member>, query: Query) -> Result<LargeRange, Status> {
     let list = measure(member, query).await?;
-    let header: Option<ResponseHeader> = member.header(list.current_revision());
-    let more = list.keys() < list.count();
-    let head = RangeResponse { header, ..RangeResponse::default() }.encode_to_vec();
-    let count = i64::try_from(list.count()).unwrap_or(i64::MAX);
-    let tail = RangeResponse { more, count, ..RangeResponse::default() }.encode_to_vec();
+    let (head, tail) = ends(member, &list);
     let encoded_len = head.len() + list.encoded_len() + tail.len();
     if encoded_len > MAX_MESSAGE {
         let text = format!("grpc: trying to send message larger than max ({encoded_len} vs. {MAX_MESSAGE})");
         return Err(Status::new(Code::ResourceExhausted, text));
     }
-    Ok(LargeRange { encoded_len, head: Some(head.into()), entries: Entries::of(list), tail: Some(tail.into()) })
+    Ok(LargeRange { encoded_len, head: Some(head), entries: Entries::of(list), tail: Some(tail) })
 }
 
 impl Pieces for LargeRange {

@@ -8,7 +8,6 @@ use keelson_api::Code;
 use keelson_api::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse};
 use keelson_mvcc::Query;
 use keelson_state as state;
-use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::large_range::{self, Entries};
@@ -58,9 +57,7 @@ async fn send(member: &Arc<Member>, request: RangeRequest, sender: &mut Sender) 
 
 async fn send_list(member: &Arc<Member>, query: Query, sender: &mut Sender) -> Result<bool, Status> {
     let list = large_range::measure(member, query).await?;
-    let header = member.header(list.current_revision());
-    let more = list.keys() < list.count();
-    let count = i64::try_from(list.count()).unwrap_or(i64::MAX);
+    let (head, tail) = large_range::ends(member, &list);
     let mut entries = Entries::of(list);
     let mut piece = entries.next().await?;
     loop {
@@ -73,8 +70,6 @@ async fn send_list(member: &Arc<Member>, query: Query, sender: &mut Sender) -> R
         }
     }
     // A client that has got as many keys as it asked for reads no further: the header comes with the last of them.
-    let head = RangeResponse { header, ..RangeResponse::default() }.encode_to_vec();
-    let tail = RangeResponse { more, count, ..RangeResponse::default() }.encode_to_vec();
     Ok(sender.send_framed(framed(&[&head, &piece, &tail])).await.is_ok())
 }
 
@@ -108,6 +103,7 @@ fn framed(parts: &[&[u8]]) -> Bytes {
 #[cfg(test)]
 mod tests {
     use keelson_api::mvccpb::KeyValue;
+    use prost::Message;
 
     use super::*;
 
