@@ -109,7 +109,7 @@ fn an_applied_position_is_taken_over_as_it_is_or_refused() {
                     Ok((applied, stored)) => {
                         assert_eq!(applied.map_or(0, |id| id.index), position.index);
                         if let Some(row) = position.membership.filter(|row| row.present) {
-                            assert_eq!(stored.voter_ids().count() > 0, true, "a quorum of nobody is always reached");
+                            assert!(stored.voter_ids().count() > 0, "a quorum of nobody is always reached");
                             let again = membership_row(stored.log_id().as_ref(), stored.membership());
                             assert_eq!((again.term, again.index), (row.term, row.index));
                         }

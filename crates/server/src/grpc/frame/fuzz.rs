@@ -17,7 +17,7 @@ fn feed<M: Message + Default>(bytes: &[u8], pieces: &[u8]) -> (Vec<M>, Result<()
     while !rest.is_empty() {
         let piece = rest.split_to(lengths.next().unwrap_or(usize::MAX).min(rest.len()));
         // A piece that nobody else holds takes another way.
-        frames.push(if piece.len() % 2 == 0 { piece } else { Bytes::copy_from_slice(&piece) });
+        frames.push(if piece.len().is_multiple_of(2) { piece } else { Bytes::copy_from_slice(&piece) });
         loop {
             match frames.next(|_, _| None) {
                 Ok(Some(message)) => messages.push(message),

@@ -6,7 +6,7 @@ use super::*;
 
 #[test]
 fn any_query_has_the_parameters_it_was_made_of() {
-    target!(30_000).with_type::<(Vec<(String, String)>, String)>().for_each(|(pairs, any)| {
+    target!(4_000).with_type::<(Vec<(String, String)>, String)>().for_each(|(pairs, any)| {
         let plain = |s: &str| !s.contains(['&', '=']);
         let pairs: Vec<_> = pairs.iter().filter(|(k, v)| plain(k) && plain(v)).collect();
         let query = pairs.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&");
