@@ -7,7 +7,7 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build run test soak bench verify peers
+.PHONY: help setup setup-build build run test soak fuzz bench verify peers
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
@@ -15,6 +15,7 @@ help:
 	@echo "make build   release binaries in bin/"
 	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
 	@echo "make soak    the long tests"
+	@echo "make fuzz    every fuzz target, guided by coverage, for SECONDS=60 each (needs cargo-bolero)"
 	@echo "make verify  formatting, lints, dependency rules"
 	@echo "make setup   install what this machine lacks"
 
@@ -56,6 +57,17 @@ soak: export KEELSON_KUBE_KILLS ?= 40
 soak: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace -- --include-ignored
+
+# Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.
+FUZZ_CRATES ?= api mvcc state storage consensus server
+SECONDS ?= 60
+fuzz: setup-build
+	@set -eu; export ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" ROCKSDB_STATIC=1; \
+	for crate in $(FUZZ_CRATES); do \
+	  for target in $$(cargo test --release --locked -q -p keelson-$$crate -- --list fuzz:: | sed -n 's/: test$$//p'); do \
+	    echo "== $$crate $$target"; \
+	    cargo bolero test -p keelson-$$crate $$target -s NONE -T $(SECONDS)s --target-dir $(CARGO_TARGET_DIR)/fuzz; \
+	  done; done
 
 bench: build peers
 	$(CARGO) run --release --locked -p keelson-bench -- $(if $(QUICK),--quick) $(BENCH_ARGS)

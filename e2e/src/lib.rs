@@ -3,7 +3,8 @@
 //! [`server`] runs one server, etcd or Keelson, and cleans up after it. [`oracle`] plays the same
 //! requests to two of them and reports the first answer that differs. [`etcdctl`] does the same
 //! one level up, through etcd's own command line. [`durability`] kills servers under load and audits
-//! what is left, [`power`] takes from their files what was not synced.
+//! what is left, [`power`] takes from their files what was not synced. [`raw`] speaks to them as no
+//! proper client does.
 
 pub mod durability;
 pub mod etcdctl;
@@ -12,5 +13,7 @@ pub mod oracle;
 pub mod ports;
 pub mod power;
 pub mod program;
+pub mod raw;
 pub mod server;
+pub mod small_disk;
 pub mod wait;

@@ -28,6 +28,7 @@ pub struct Server {
     program: Program,
     extra_flags: Vec<String>,
     env: BTreeMap<&'static str, String>,
+    ulimit: Option<&'static str>,
     ports: Ports,
     dir: TempDir,
     child: Option<Child>,
@@ -47,6 +48,7 @@ impl Server {
                 program,
                 extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
                 env: BTreeMap::new(),
+                ulimit: None,
                 ports: reservation.ports()?,
                 dir: TempDir::with_prefix("keelson-e2e-")?,
                 child: None,
@@ -120,12 +122,40 @@ impl Server {
         };
     }
 
+    /// Limits the processes started from now on, in the words of the shell's `ulimit`.
+    pub fn set_ulimit(&mut self, ulimit: &'static str) {
+        self.ulimit = Some(ulimit);
+    }
+
     /// How the process ended, if it has ended without being asked to.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
         match &mut self.child {
             Some(child) => Ok(child.try_wait()?),
             None => Ok(None),
         }
+    }
+
+    /// Memory of the process, in bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// The most memory that the process ever had, in bytes.
+    pub fn peak_resident_bytes(&self) -> Result<u64> {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &'static str) -> Result<u64> {
+        let path = format!("/proc/{}/status", self.child.as_ref().context("the server does not run")?.id());
+        let status = fs::read_to_string(&path).context(path)?;
+        let kilobytes = status.lines().find_map(|line| line.strip_prefix(field)?.trim().strip_suffix(" kB"));
+        Ok(kilobytes.context(field)?.trim().parse::<u64>()? * 1024)
+    }
+
+    /// Files and sockets that the process has open.
+    pub fn open_files(&self) -> Result<usize> {
+        let path = format!("/proc/{}/fd", self.child.as_ref().context("the server does not run")?.id());
+        Ok(fs::read_dir(&path).context(path)?.count())
     }
 
     /// False while another socket, if only an outgoing connection, has one of the ports.
@@ -168,7 +198,8 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let client_url = self.client_url();
         let peer_url = self.peer_url();
-        let child = Command::new(self.program.path()?)
+        let child = self
+            .command()?
             .args(["--name", "default"])
             .args([Path::new("--data-dir"), &self.data_dir()])
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
@@ -183,6 +214,14 @@ impl Server {
             .with_context(|| format!("starting {}", self.program.name()))?;
         self.child = Some(child);
         self.ready().await.map_err(|error| error.context(self.log_tail()))
+    }
+
+    fn command(&self) -> Result<Command> {
+        let path = self.program.path()?;
+        let Some(ulimit) = self.ulimit else { return Ok(Command::new(path)) };
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]).arg(path);
+        Ok(shell)
     }
 
     /// Ready means that a linearizable read is answered: there is a leader and it applies.

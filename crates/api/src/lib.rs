@@ -2,6 +2,8 @@
 //! and the one table that maps errors to gRPC codes and texts.
 
 mod error;
+#[cfg(test)]
+mod fuzz;
 mod ids;
 
 pub use error::{Code, Error};

@@ -38,7 +38,7 @@ pub(crate) fn decode_entry(index: u64, mut row: Bytes) -> io::Result<RaftEntry> 
     let kind = row.try_get_u8().map_err(|_| damaged("a log entry"))?;
     let term = row.try_get_u64().map_err(|_| damaged("a log entry"))?;
     let payload = match kind {
-        BLANK => EntryPayload::Blank,
+        BLANK if row.is_empty() => EntryPayload::Blank,
         NORMAL => EntryPayload::Normal(Batch(row)),
         MEMBERSHIP => {
             let decoded = MembershipRow::decode(row).map_err(|_| damaged("a membership entry"))?;
@@ -46,11 +46,16 @@ pub(crate) fn decode_entry(index: u64, mut row: Bytes) -> io::Result<RaftEntry> 
         }
         _ => return Err(damaged("a log entry of unknown kind")),
     };
-    Ok(RaftEntry { log_id: log_id(term, index), payload })
+    Ok(RaftEntry { log_id: checked_log_id(term, index, "a log entry")?, payload })
 }
 
 pub(crate) fn log_id(term: u64, index: u64) -> RaftLogId {
     RaftLogId::new_term_index(term, index)
+}
+
+/// Terms and indexes are counted on: the last of them is never reached, and claiming it is damage.
+fn checked_log_id(term: u64, index: u64, what: &str) -> io::Result<RaftLogId> {
+    if term == u64::MAX || index == u64::MAX { Err(damaged(what)) } else { Ok(log_id(term, index)) }
 }
 
 pub(crate) fn term_of(id: &RaftLogId) -> u64 {
@@ -64,7 +69,7 @@ pub(crate) fn encode_log_id(id: &RaftLogId) -> Vec<u8> {
 pub(crate) fn decode_log_id(row: &[u8]) -> io::Result<RaftLogId> {
     let mut buf = row;
     match (buf.try_get_u64(), buf.try_get_u64()) {
-        (Ok(term), Ok(index)) if buf.is_empty() => Ok(log_id(term, index)),
+        (Ok(term), Ok(index)) if buf.is_empty() => checked_log_id(term, index, "a log position"),
         _ => Err(damaged("a log position")),
     }
 }
@@ -77,10 +82,14 @@ pub(crate) fn encode_vote(vote: &RaftVote) -> Vec<u8> {
 
 pub(crate) fn decode_vote(row: &[u8]) -> io::Result<RaftVote> {
     let mut buf = row;
-    let (Ok(term), Ok(node), Ok(committed)) = (buf.try_get_u64(), buf.try_get_u64(), buf.try_get_u8()) else {
+    let (Ok(term), Ok(node), committed) = (buf.try_get_u64(), buf.try_get_u64(), buf) else {
         return Err(damaged("the vote"));
     };
-    Ok(if committed == 1 { RaftVote::new_committed(term, node) } else { RaftVote::new(term, node) })
+    match committed {
+        [0] if term < u64::MAX => Ok(RaftVote::new(term, node)),
+        [1] if term < u64::MAX => Ok(RaftVote::new_committed(term, node)),
+        _ => Err(damaged("the vote")),
+    }
 }
 
 /// Packs encoded commands into one entry.
@@ -136,6 +145,10 @@ pub(crate) fn membership_row(id: Option<&RaftLogId>, m: &RaftMembership) -> Memb
 }
 
 fn membership(row: &MembershipRow) -> io::Result<RaftMembership> {
+    // Of no voters at all any number is a quorum.
+    if row.configs.is_empty() {
+        return Err(damaged("a membership"));
+    }
     let configs = row.configs.iter().map(|c| c.voters.iter().copied().collect::<BTreeSet<u64>>()).collect();
     let nodes: BTreeMap<u64, EmptyNode> = row.nodes.iter().map(|id| (*id, EmptyNode {})).collect();
     RaftMembership::new(configs, nodes).map_err(|_| damaged("a membership"))
@@ -143,14 +156,20 @@ fn membership(row: &MembershipRow) -> io::Result<RaftMembership> {
 
 /// Membership and applied log id as the state store remembers them.
 pub(crate) fn from_position(position: &Position) -> io::Result<(Option<RaftLogId>, RaftStoredMembership)> {
-    let applied = (position.index > 0 || position.term > 0).then(|| log_id(position.term, position.index));
+    let at = checked_log_id(position.term, position.index, "the applied position")?;
+    let applied = (position.index > 0 || position.term > 0).then_some(at);
     let stored = match &position.membership {
-        Some(row) if row.present => RaftStoredMembership::new(Some(log_id(row.term, row.index)), membership(row)?),
+        Some(row) if row.present => {
+            let at = checked_log_id(row.term, row.index, "the position of the membership")?;
+            RaftStoredMembership::new(Some(at), membership(row)?)
+        }
         _ => RaftStoredMembership::default(),
     };
     Ok((applied, stored))
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -179,5 +198,17 @@ mod tests {
         assert_eq!(decode_vote(&encode_vote(&vote)).unwrap(), vote);
         assert!(decode_vote(&[1]).is_err());
         assert_eq!(decode_log_id(&encode_log_id(&log_id(1, 2))).unwrap(), log_id(1, 2));
+    }
+    #[test]
+    fn a_last_term_or_index_a_vote_of_two_minds_and_a_membership_without_voters_are_damage() {
+        assert!(decode_entry(u64::MAX, Bytes::from_static(&[0; 9])).is_err());
+        assert!(decode_entry(1, Bytes::from_static(&[0; 10])).is_err(), "a blank entry with something in it");
+        assert!(decode_log_id(&[0xff; 16]).is_err());
+        assert!(decode_vote(&[0xff; 17]).is_err());
+        assert!(decode_vote(&[[0; 16].as_slice(), &[2]].concat()).is_err());
+        assert!(decode_vote(&[0; 18]).is_err());
+        let nobody = MembershipRow { present: true, ..MembershipRow::default() };
+        assert!(from_position(&Position { membership: Some(nobody), ..Position::default() }).is_err());
+        assert!(from_position(&Position { index: u64::MAX, ..Position::default() }).is_err());
     }
 }

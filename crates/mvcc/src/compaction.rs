@@ -51,8 +51,8 @@ impl<B: Backend> Store<B> {
         let mut newest = Vec::new();
         let mut newest_main = from;
         while let Some((raw, value)) = cursor.row() {
-            let (main, sub) =
-                split_revision_key(raw).ok_or_else(|| StorageError("a key of table revisions cannot be decoded".into()))?;
+            let (main, sub) = split_revision_key(raw)
+                .ok_or_else(|| StorageError("a key of table revisions cannot be decoded: the state store is damaged".into()))?;
             // Stop only between revisions.
             if looked_at >= limit && sub == 0 {
                 reached = main - 1;

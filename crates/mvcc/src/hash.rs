@@ -52,8 +52,8 @@ impl<B: Backend> Store<B> {
         let mut key: Vec<u8> = Vec::new();
         let mut kept_oldest = false;
         while let Some((raw, value)) = cursor.row() {
-            let (escaped, Revision { main, .. }) =
-                split_history_key(raw).ok_or_else(|| StorageError("a key of table history cannot be decoded".into()))?;
+            let (escaped, Revision { main, .. }) = split_history_key(raw)
+                .ok_or_else(|| StorageError("a key of table history cannot be decoded: the state store is damaged".into()))?;
             if escaped != key.as_slice() {
                 key.clear();
                 key.extend_from_slice(escaped);

@@ -140,21 +140,21 @@ pub(crate) fn split_history_key(raw: &[u8]) -> Option<(&[u8], Revision)> {
     Some((escaped, Revision::new(!main, !sub)))
 }
 
-/// The user key behind an escaped one.
-pub(crate) fn unescape(escaped: &[u8]) -> Vec<u8> {
-    let body = &escaped[..escaped.len().saturating_sub(2)];
+/// The user key behind an escaped one; `None` if it was not made by [`escape_into`].
+pub(crate) fn unescape(escaped: &[u8]) -> Option<Vec<u8>> {
+    let body = escaped.strip_suffix(&[0, 1])?;
     if !body.contains(&0) {
-        return body.to_vec();
+        return Some(body.to_vec());
     }
     let mut out = Vec::with_capacity(body.len());
     let mut bytes = body.iter();
     while let Some(b) = bytes.next() {
         out.push(*b);
-        if *b == 0 {
-            bytes.next();
+        if *b == 0 && bytes.next() != Some(&0xff) {
+            return None;
         }
     }
-    out
+    Some(out)
 }
 
 /// Key of a row in the revisions table.
@@ -172,6 +172,8 @@ pub(crate) fn split_revision_key(raw: &[u8]) -> Option<(i64, u32)> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -187,9 +189,17 @@ mod tests {
         assert!(rows.windows(2).all(|w| w[0].2 < w[1].2), "{rows:x?}");
         for (k, rev, raw) in &rows {
             let (escaped, main) = split_history_key(raw).unwrap();
-            assert_eq!((unescape(escaped), main), (k.clone(), *rev));
+            assert_eq!((unescape(escaped).unwrap(), main), (k.clone(), *rev));
             assert!(*raw >= history_start(k) && *raw < history_after(k));
         }
+    }
+
+    #[test]
+    fn a_key_with_a_damaged_escape_is_not_taken_for_another_key() {
+        assert_eq!(unescape(&[b'a', 0, 0xff, 0, 1]), Some(vec![b'a', 0]));
+        assert_eq!(unescape(&[b'a', 0, 0xfe, 0, 1]), None);
+        assert_eq!(unescape(&[b'a', 0, 0, 1]), None);
+        assert_eq!(unescape(b"a"), None);
     }
 
     #[test]

@@ -243,19 +243,22 @@ impl<B: Backend> View<'_, B> {
 }
 
 fn version_of(escaped: &[u8], at: Revision, row: &Bytes, keys_only: bool) -> Result<Option<KeyValue>, StorageError> {
-    Ok(row::decode_version(row, at)?.map(|(mut meta, value_at)| {
-        let value = if keys_only {
-            meta.lease = 0;
-            Bytes::new()
-        } else {
-            row.slice(value_at..)
-        };
-        row::key_value(unescape(escaped).into(), &meta, value)
-    }))
+    let Some((mut meta, value_at)) = row::decode_version(row, at)? else { return Ok(None) };
+    let value = if keys_only {
+        meta.lease = 0;
+        Bytes::new()
+    } else {
+        row.slice(value_at..)
+    };
+    Ok(Some(row::key_value(user_key(escaped)?.into(), &meta, value)))
 }
 
 fn damaged_key() -> StorageError {
     StorageError("a key of table history cannot be decoded: the state store is damaged".into())
+}
+
+fn user_key(escaped: &[u8]) -> Result<Vec<u8>, StorageError> {
+    unescape(escaped).ok_or_else(damaged_key)
 }
 
 /// Visits the newest row at or below `revision` of each key in `range`, tombstones included, until
@@ -291,9 +294,9 @@ pub(crate) fn scan_history<B: Backend>(
         if steps <= STEPS_BEFORE_SEEK {
             cursor.step()?;
         } else if done_with_key {
-            cursor.seek(&history_after(&unescape(&key)))?;
+            cursor.seek(&history_after(&user_key(&key)?))?;
         } else {
-            cursor.seek(&history_key(&unescape(&key), Revision::new(revision, u32::MAX)))?;
+            cursor.seek(&history_key(&user_key(&key)?, Revision::new(revision, u32::MAX)))?;
         }
     }
     Ok(())

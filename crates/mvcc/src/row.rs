@@ -1,11 +1,14 @@
 //! Row values, byte by byte (also in `docs/formats/state.md`). Integers are LEB128 varints.
 
+use std::ops::RangeInclusive;
+
 use bytes::{Buf, BufMut, Bytes};
 use keelson_api::Revision;
 use keelson_api::mvccpb::KeyValue;
 
 use crate::backend::StorageError;
 use crate::index::KeyMeta;
+use crate::store::MAX_REVISION;
 
 const TOMBSTONE: u8 = 0;
 const PUT: u8 = 1;
@@ -35,6 +38,9 @@ fn get_varint(buf: &mut &[u8]) -> Option<u64> {
     let mut out = 0_u64;
     for shift in (0..64).step_by(7) {
         let byte = buf.try_get_u8().ok()?;
+        if shift == 63 && byte > 1 {
+            return None;
+        }
         out |= u64::from(byte & 0x7f) << shift;
         if byte & 0x80 == 0 {
             return Some(out);
@@ -43,7 +49,7 @@ fn get_varint(buf: &mut &[u8]) -> Option<u64> {
     None
 }
 
-fn damaged(what: &str) -> StorageError {
+pub(crate) fn damaged(what: &str) -> StorageError {
     StorageError(format!("a row of table {what} cannot be decoded: the state store is damaged"))
 }
 
@@ -54,13 +60,18 @@ fn put_meta(out: &mut Vec<u8>, meta: &KeyMeta) {
     put_varint(out, meta.lease.cast_unsigned());
 }
 
+/// Revisions and versions that are counted on must leave room for it.
+fn get_count(buf: &mut &[u8], range: RangeInclusive<i64>) -> Option<i64> {
+    i64::try_from(get_varint(buf)?).ok().filter(|n| range.contains(n))
+}
+
 fn get_meta(buf: &mut &[u8], main: i64) -> Option<KeyMeta> {
     Some(KeyMeta {
-        main,
+        main: Some(main).filter(|main| (1..=MAX_REVISION).contains(main))?,
         sub: u32::try_from(get_varint(buf)?).ok()?,
         size: 0,
-        create: get_varint(buf)?.cast_signed(),
-        version: get_varint(buf)?.cast_signed(),
+        create: get_count(buf, 1..=main)?,
+        version: get_count(buf, 1..=MAX_REVISION)?,
         lease: get_varint(buf)?.cast_signed(),
     })
 }
@@ -116,9 +127,10 @@ pub(crate) fn encode_live(meta: &KeyMeta) -> Vec<u8> {
 pub(crate) fn decode_live(row: &[u8]) -> Result<KeyMeta, StorageError> {
     let mut buf = row;
     let mut decode = || {
-        let main = get_varint(&mut buf)?.cast_signed();
+        let main = get_count(&mut buf, 1..=MAX_REVISION)?;
         let size = u32::try_from(get_varint(&mut buf)?).ok()?;
-        Some(KeyMeta { size, ..get_meta(&mut buf, main)? })
+        let meta = KeyMeta { size, ..get_meta(&mut buf, main)? };
+        buf.is_empty().then_some(meta)
     };
     decode().ok_or_else(|| damaged("live"))
 }
@@ -138,8 +150,12 @@ pub(crate) fn encode_change(is_put: bool, key: &[u8], previous: Option<&KeyMeta>
 pub(crate) fn decode_change(row: &[u8]) -> Result<Change, StorageError> {
     let mut buf = row;
     let mut decode = || {
-        let is_put = buf.try_get_u8().ok()? == 1;
-        let main = get_varint(&mut buf)?.cast_signed();
+        let is_put = match buf.try_get_u8().ok()? {
+            TOMBSTONE => false,
+            PUT => true,
+            _ => return None,
+        };
+        let main = get_count(&mut buf, 0..=MAX_REVISION)?;
         let sub = u32::try_from(get_varint(&mut buf)?).ok()?;
         let previous = (main > 0).then_some(Revision::new(main, sub));
         let previous_size = u32::try_from(get_varint(&mut buf)?).ok()?;
@@ -149,12 +165,14 @@ pub(crate) fn decode_change(row: &[u8]) -> Result<Change, StorageError> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn rows_survive_a_round_trip_and_reject_damage() {
-        let meta = KeyMeta { main: i64::MAX, sub: 7, size: 1, create: 300, version: 1 << 40, lease: -1 };
+        let meta = KeyMeta { main: MAX_REVISION, sub: 7, size: 1, create: 300, version: 1 << 40, lease: -1 };
         assert_eq!(decode_live(&encode_live(&meta)).unwrap(), meta);
         let row = encode_put(&meta, b"v");
         let (got, at) = decode_version(&row, meta.revision()).unwrap().unwrap();
@@ -166,5 +184,22 @@ mod tests {
         assert!(decode_version(&[9], Revision::new(1, 0)).is_err());
         assert!(decode_live(&[0xff; 3]).is_err());
         assert!(decode_change(&[]).is_err());
+    }
+    #[test]
+    fn numbers_that_no_store_reaches_are_damage_and_not_something_to_count_on() {
+        let meta = KeyMeta { main: 5, sub: 0, size: 1, create: 5, version: 1, lease: 0 };
+        for wrong in [
+            KeyMeta { version: i64::MAX, ..meta },
+            KeyMeta { version: 0, ..meta },
+            KeyMeta { main: -1, ..meta },
+            KeyMeta { main: i64::MAX, ..meta },
+            KeyMeta { create: 6, ..meta },
+        ] {
+            assert!(decode_live(&encode_live(&wrong)).is_err(), "{wrong:?}");
+            assert!(decode_version(&encode_put(&wrong, b"v"), wrong.revision()).is_err(), "{wrong:?}");
+        }
+        assert!(decode_change(&encode_change(true, b"k", Some(&KeyMeta { main: -1, ..meta }))).is_err());
+        assert!(decode_change(&[7, 0, 0, 0]).is_err(), "neither a put nor a delete");
+        assert_eq!(get_varint(&mut [0xff; 9].iter().copied().chain([2]).collect::<Vec<_>>().as_slice()), None, "65 bits");
     }
 }

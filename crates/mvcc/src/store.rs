@@ -14,6 +14,10 @@ use crate::tree::CountedTree;
 /// Bytes that a version costs beyond its key and value, for the quota.
 const VERSION_OVERHEAD: u64 = 256;
 
+/// No store gets here. What claims to have is damaged, and would overflow when it is counted on.
+pub(crate) const MAX_REVISION: i64 = i64::MAX / 2;
+const MAX_BYTES: u64 = u64::MAX / 2;
+
 /// What one version counts for the quota, in bytes.
 pub(crate) const fn version_cost(key_len: usize, value_len: u64) -> u64 {
     key_len as u64 + value_len + VERSION_OVERHEAD
@@ -91,6 +95,16 @@ impl<B: Backend> Store<B> {
         let removed_to = read_i64(meta_key::REMOVED_TO)?.unwrap_or(-1);
         let bytes_written = read_u64(&backend, meta_key::BYTES_WRITTEN)?.unwrap_or(0);
         let bytes_removed = read_u64(&backend, meta_key::BYTES_REMOVED)?.unwrap_or(0);
+        if !(1..=MAX_REVISION).contains(&revision)
+            || !(-1..=revision).contains(&compacted)
+            || !(-1..=compacted).contains(&removed_to)
+            || bytes_written.max(bytes_removed) > MAX_BYTES
+        {
+            return Err(StorageError(format!(
+                "revision {revision}, compacted {compacted}, removed to {removed_to}, {bytes_written} bytes written and \
+                 {bytes_removed} removed do not go together: the state store is damaged"
+            )));
+        }
         let index = load_index(&backend, revision)?;
         Ok(Self {
             shared: Arc::new(Shared {
@@ -144,7 +158,10 @@ fn load_index<B: Backend>(backend: &B, revision: i64) -> Result<Index, StorageEr
     let mut failure = None;
     let rows = std::iter::from_fn(|| {
         let (key, value) = cursor.row()?;
-        let entry = row::decode_live(value).map(|meta| (key.into(), meta));
+        let entry = row::decode_live(value).and_then(|meta| match meta.main <= revision {
+            true => Ok((key.into(), meta)),
+            false => Err(row::damaged("live")),
+        });
         let entry = entry.and_then(|e| cursor.step().map(|()| e));
         entry.map_err(|e| failure = Some(e)).ok()
     });
@@ -152,5 +169,41 @@ fn load_index<B: Backend>(backend: &B, revision: i64) -> Result<Index, StorageEr
     match failure {
         Some(e) => Err(e),
         None => Ok(Index::load(tree, revision)),
+    }
+}
+
+#[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{KeyRange, MemoryBackend, Query};
+
+    #[test]
+    fn marks_that_do_not_go_together_are_refused_when_the_store_is_opened() {
+        let opened = |rows: &[(&[u8], i64)]| {
+            let backend = MemoryBackend::default();
+            let mut batch = backend.batch();
+            rows.iter().for_each(|(key, value)| put_u64(&mut batch, key, value.cast_unsigned()));
+            backend.write(batch).unwrap();
+            Store::open(backend)
+        };
+        let sound = opened(&[(meta_key::REVISION, 9), (meta_key::COMPACTED, 9), (meta_key::REMOVED_TO, 3)]).unwrap();
+        let all = KeyRange::Span(Vec::new(), None);
+        let newest = Query { range: all, revision: 0, limit: 0, keys_only: false, count_only: false, count: true };
+        assert_eq!(sound.range(&newest, ReadMode::Blocking).unwrap().count, 0);
+        for damaged in [
+            [(meta_key::REVISION, i64::MAX)].as_slice(),
+            &[(meta_key::REVISION, -1)],
+            // Readers of the newest revision would wait for one above the compaction for ever.
+            &[(meta_key::REVISION, 5), (meta_key::COMPACTED, 6)],
+            &[(meta_key::REVISION, 5), (meta_key::COMPACTED, i64::MIN)],
+            &[(meta_key::REVISION, 5), (meta_key::COMPACTED, 3), (meta_key::REMOVED_TO, 4)],
+            &[(meta_key::BYTES_WRITTEN, -1)],
+            &[(meta_key::BYTES_REMOVED, -1)],
+        ] {
+            assert!(opened(damaged).is_err_and(|e| e.0.contains("damaged")), "{damaged:?}");
+        }
     }
 }

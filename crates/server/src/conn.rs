@@ -233,3 +233,6 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counting<T> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod fuzz;

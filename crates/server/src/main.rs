@@ -23,7 +23,7 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    match config::from_command_line(std::env::args().skip(1)) {
+    match config::from_command_line(std::env::args_os().skip(1)) {
         Ok(config::Outcome::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS

@@ -299,3 +299,6 @@ impl<B: Backend> Machine<B> {
         Ok(Reply::LeaseRevoke { revision: 0 })
     }
 }
+
+#[cfg(test)]
+mod fuzz;

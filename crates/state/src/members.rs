@@ -45,11 +45,27 @@ impl Members {
             self.version = String::from_utf8(value.to_vec()).map_err(|_| damaged())?;
             return Ok(true);
         }
-        if !key.starts_with(PREFIX) {
-            return Ok(false);
-        }
+        let Some(id) = key.strip_prefix(PREFIX) else { return Ok(false) };
         let member = Member::decode(value).map_err(|_| damaged())?;
+        if id != member.id.to_be_bytes() {
+            return Err(damaged());
+        }
         self.by_id.insert(member.id, member);
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_row_under_another_members_key_is_damage() {
+        let row = Member { id: 7, ..Member::default() }.encode_to_vec();
+        let key = |id: u64| [PREFIX, &id.to_be_bytes()].concat();
+        assert!(Members::default().load_row(&key(7), &row).unwrap());
+        assert!(Members::default().load_row(&key(8), &row).is_err());
+        assert!(Members::default().load_row(&[PREFIX, &[7]].concat(), &row).is_err());
+        assert!(!Members::default().load_row(b"other", &row).unwrap());
     }
 }

@@ -46,6 +46,12 @@ pub struct Identity {
     pub member_id: u64,
 }
 
+/// As much of an identity as every format has.
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
 impl Identity {
     /// An identity in the current format.
     #[must_use]
@@ -110,17 +116,24 @@ impl DataDir {
             }
             Err(source) => return Err(DataDirError::Io { path, source }),
         };
-        let identity: Identity =
-            serde_json::from_slice(&text).map_err(|e| DataDirError::Damaged { path: path.clone(), reason: e.to_string() })?;
-        if identity.format > FORMAT {
-            return Err(DataDirError::TooNew { path: self.path.clone(), found: identity.format });
-        }
+        let identity = self.parse_identity(&text)?;
         for folder in [self.log(), self.state()] {
             if !folder.is_dir() {
                 return Err(DataDirError::Damaged { path: folder, reason: "the folder is missing".into() });
             }
         }
         Ok(Some(identity))
+    }
+
+    fn parse_identity(&self, text: &[u8]) -> Result<Identity, DataDirError> {
+        let damaged = |reason: String| DataDirError::Damaged { path: self.identity_path(), reason };
+        // The format first: a newer one may have other fields.
+        let Format { format } = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
+        match format {
+            0 => Err(damaged("there is no format 0".into())),
+            1..=FORMAT => serde_json::from_slice(text).map_err(|e| damaged(e.to_string())),
+            _ => Err(DataDirError::TooNew { path: self.path.clone(), found: format }),
+        }
     }
 
     /// Makes the directory belong to `identity`, durably.
@@ -147,6 +160,8 @@ impl DataDir {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -163,6 +178,8 @@ mod tests {
 
         open.claim(&Identity { format: FORMAT + 1, ..identity }).unwrap();
         assert!(matches!(open.identity(), Err(DataDirError::TooNew { found: 2, .. })));
+        fs::write(path.join("identity.json"), "{\"format\": 2, \"cluster\": {}}").unwrap();
+        assert!(matches!(open.identity(), Err(DataDirError::TooNew { found: 2, .. })), "whatever else a newer format holds");
         fs::write(path.join("identity.json"), "{").unwrap();
         assert!(matches!(open.identity(), Err(DataDirError::Damaged { .. })));
         fs::remove_file(path.join("identity.json")).unwrap();

@@ -43,8 +43,10 @@ fn error(e: impl std::fmt::Display) -> LogError {
     LogError(format!("raft log: {e}"))
 }
 
+/// The last index of all is never reached, and whoever counts on from it would overflow.
 fn index_of(key: &[u8]) -> Result<u64, LogError> {
-    key.try_into().map(u64::from_be_bytes).map_err(|_| LogError("raft log: an entry has a malformed key".into()))
+    let index = key.try_into().map(u64::from_be_bytes).ok().filter(|index| *index < u64::MAX);
+    index.ok_or_else(|| LogError("raft log: the key of an entry cannot be decoded: the raft log is damaged".into()))
 }
 
 impl LogStore {
@@ -163,5 +165,26 @@ impl Drop for LogStore {
             // A panic of the log thread has been reported by its panic message already.
             let _ = thread.join();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_fuzz::target;
+
+    use super::*;
+
+    #[test]
+    fn any_key_of_an_entry_is_its_index_or_refused() {
+        target!(100_000).for_each(|key: &[u8]| match index_of(key) {
+            Ok(index) => assert_eq!(index.to_be_bytes(), key),
+            Err(e) => assert!(e.0.contains("damaged")),
+        });
+    }
+
+    #[test]
+    fn an_entry_at_the_last_index_of_all_is_refused() {
+        assert!(index_of(&u64::MAX.to_be_bytes()).is_err());
+        assert_eq!(index_of(&7_u64.to_be_bytes()).unwrap(), 7);
     }
 }

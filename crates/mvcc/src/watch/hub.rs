@@ -232,8 +232,8 @@ impl<B: Backend> Hub<B> {
             return Err(ReadError::Compacted);
         }
         while let Some((raw, value)) = cursor.row() {
-            let (main, sub) =
-                split_revision_key(raw).ok_or_else(|| StorageError("a key of table revisions cannot be decoded".into()))?;
+            let (main, sub) = split_revision_key(raw)
+                .ok_or_else(|| StorageError("a key of table revisions cannot be decoded: the state store is damaged".into()))?;
             if main != next {
                 finish(&mut transactions, &mut events, next);
                 next = main;

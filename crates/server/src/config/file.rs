@@ -37,6 +37,8 @@ fn parse(text: &str) -> Result<Values, String> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -289,12 +289,19 @@ pub fn parse_bool(value: &str) -> Option<bool> {
 }
 
 /// Go's durations: numbers with a unit, one after the other; a bare number counts nanoseconds, as
-/// configuration files have it.
+/// configuration files have it. Longer than Go can count, 292 years, there is none.
 #[must_use]
 pub fn parse_duration(value: &str) -> Option<std::time::Duration> {
-    if let Ok(nanos) = value.parse::<u64>() {
-        return Some(std::time::Duration::from_nanos(nanos));
-    }
+    let duration = match value.parse::<u64>() {
+        Ok(nanos) => std::time::Duration::from_nanos(nanos),
+        Err(_) => parse_units(value)?,
+    };
+    (duration <= MAX_DURATION).then_some(duration)
+}
+
+const MAX_DURATION: std::time::Duration = std::time::Duration::from_nanos(i64::MAX.cast_unsigned());
+
+fn parse_units(value: &str) -> Option<std::time::Duration> {
     let mut rest = value;
     let mut total = 0.0;
     while !rest.is_empty() {
@@ -365,6 +372,9 @@ mod tests {
         assert_eq!(d("300ms"), Some(300));
         assert_eq!(d("5000000000"), Some(5000));
         assert_eq!(d("5 minutes"), None);
+        assert_eq!(d("2562047h"), Some(2_562_047 * 3_600_000));
+        assert_eq!(d("2562048h"), None, "timers would overflow");
+        assert_eq!(d("18446744073709551615"), None);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! From values to a checked configuration.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -67,6 +68,8 @@ pub enum Outcome {
 }
 
 const DEFAULT_QUOTA: u64 = 2 << 30;
+/// Lengths in the log and in the state store have 32 bits.
+const MAX_REQUEST_BYTES: usize = 1 << 30;
 
 struct Settings {
     values: Values,
@@ -99,8 +102,9 @@ impl Settings {
 }
 
 /// Reads arguments, environment and file. An error is a usage error.
-pub fn from_command_line(args: impl Iterator<Item = String>) -> Result<Outcome, String> {
-    let mut values = flags::parse(args)?;
+pub fn from_command_line(args: impl Iterator<Item = OsString>) -> Result<Outcome, String> {
+    let args = args.map(|arg| arg.into_string().map_err(|arg| format!("argument {arg:?} is not valid UTF-8")));
+    let mut values = flags::parse(args.collect::<Result<Vec<_>, _>>()?.into_iter())?;
     let asked = |name| values.get(name).and_then(|v| flags::parse_bool(v)) == Some(true);
     if asked("version") {
         return Ok(Outcome::Print(crate::version::text()));
@@ -112,9 +116,14 @@ pub fn from_command_line(args: impl Iterator<Item = String>) -> Result<Outcome, 
     let config_file = values.get("config-file").cloned().or_else(|| std::env::var("ETCD_CONFIG_FILE").ok());
     match config_file.filter(|f| !f.is_empty()) {
         Some(path) => values = file::read(path.as_ref())?,
-        None => add_environment(&mut values, std::env::vars(), &mut warnings)?,
+        None => add_environment(&mut values, unicode(std::env::vars_os()), &mut warnings)?,
     }
     build(Settings { values }, warnings).map(|config| Outcome::Run(Box::new(config)))
+}
+
+/// Variables that are text. Any other has nothing to say here, whoever set it.
+fn unicode(variables: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (String, String)> {
+    variables.filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
 }
 
 /// Adds `ETCD_*` variables for flags that are not on the command line.
@@ -149,7 +158,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     let name = s.text("name");
     let heartbeat_ms: u64 = s.positive("heartbeat-interval")?;
     let election_ms: u64 = s.positive("election-timeout")?;
-    if 5 * heartbeat_ms > election_ms {
+    if heartbeat_ms > election_ms / 5 {
         return Err(format!(
             "--election-timeout[{election_ms}ms] should be at least as 5 times as --heartbeat-interval[{heartbeat_ms}ms]"
         ));
@@ -191,7 +200,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         entries_to_keep: s.positive("snapshot-count")?,
         quota,
         max_txn_ops: s.positive("max-txn-ops")?,
-        max_request_bytes: s.positive("max-request-bytes")?,
+        max_request_bytes: s.positive::<usize>("max-request-bytes")?.min(MAX_REQUEST_BYTES),
         max_concurrent_streams: s.positive("max-concurrent-streams")?,
         slow_call: s.duration("warning-unary-request-duration")?,
         slow_apply: s.duration("warning-apply-duration")?,
@@ -294,6 +303,8 @@ mod tests {
         assert!(config(kube).is_ok());
         assert!(config("--listen-client-urls http://127.0.0.1:1").unwrap_err().contains("advertise-client-urls"));
         assert!(config("--election-timeout 400").unwrap_err().contains("5 times"));
+        assert!(config("--election-timeout 500").is_ok());
+        assert!(config("--heartbeat-interval 9223372036854775807").unwrap_err().contains("5 times"));
         assert!(config("--initial-cluster default=http://localhost:1").unwrap_err().contains("missing from"));
         assert!(config("--initial-cluster-state existing").unwrap().joins_existing);
         assert!(config("--initial-cluster-state old").is_err());
@@ -312,5 +323,14 @@ mod tests {
         add_environment(&mut values, vars.iter().map(|(k, v)| ((*k).into(), (*v).into())), &mut warnings).unwrap();
         assert_eq!((values["name"].as_str(), values["data-dir"].as_str()), ("flag", "/d"));
         assert_eq!(warnings.len(), 1);
+    }
+    #[test]
+    fn arguments_and_variables_that_are_not_text_do_not_bring_the_process_down() {
+        use std::os::unix::ffi::OsStringExt;
+        let garbage = || OsString::from_vec(vec![b'E', 0xff]);
+        assert!(from_command_line([garbage()].into_iter()).err().unwrap().contains("not valid UTF-8"));
+        let variables = [(garbage(), "1".into()), ("ETCD_NAME".into(), garbage()), ("ETCD_DATA_DIR".into(), "/d".into())];
+        let text: Vec<_> = unicode(variables.into_iter()).collect();
+        assert_eq!(text, [("ETCD_DATA_DIR".to_owned(), "/d".to_owned())]);
     }
 }

@@ -35,13 +35,17 @@ impl Call {
     }
 }
 
+/// Digits of a timeout, by gRPC's specification.
+const MAX_TIMEOUT_DIGITS: usize = 8;
+
 /// Digits and a unit, as gRPC has it.
 fn parse_timeout(value: &[u8]) -> Option<Duration> {
     let (unit, digits) = value.split_last()?;
-    let amount: u64 = std::str::from_utf8(digits).ok()?.parse().ok()?;
+    let all_digits = (1..=MAX_TIMEOUT_DIGITS).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let amount: u64 = std::str::from_utf8(digits).ok().filter(|_| all_digits)?.parse().ok()?;
     Some(match unit {
-        b'H' => Duration::from_secs(amount.saturating_mul(3600)),
-        b'M' => Duration::from_secs(amount.saturating_mul(60)),
+        b'H' => Duration::from_secs(amount * 3600),
+        b'M' => Duration::from_secs(amount * 60),
         b'S' => Duration::from_secs(amount),
         b'm' => Duration::from_millis(amount),
         b'u' => Duration::from_micros(amount),
@@ -162,6 +166,8 @@ impl Respond {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -172,5 +178,8 @@ mod tests {
         assert_eq!(parse_timeout(b"5m"), Some(Duration::from_millis(5)));
         assert_eq!(parse_timeout(b"5"), None);
         assert_eq!(parse_timeout(b"x5S"), None);
+        assert_eq!(parse_timeout(b"+5S"), None);
+        assert_eq!(parse_timeout(b"999999999S"), None, "eight digits at most");
+        assert_eq!(parse_timeout(b"S"), None);
     }
 }

@@ -22,47 +22,61 @@ pub enum FrameError {
 /// Reads messages from a request body.
 pub struct MessageReader {
     body: RecvStream,
-    buffer: BytesMut,
-    max_bytes: usize,
+    frames: Frames,
 }
 
 impl MessageReader {
     /// Reads from `body`; longer messages than `max_bytes` are refused.
     pub fn new(body: RecvStream, max_bytes: usize) -> Self {
-        Self { body, buffer: BytesMut::new(), max_bytes }
+        Self { body, frames: Frames { buffer: BytesMut::new(), max_bytes } }
     }
 
     /// The next message, `None` at the end of the stream.
     pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
-        match self.next_bytes().await? {
-            None => Ok(None),
-            Some(bytes) => M::decode(bytes)
-                .map(Some)
-                .map_err(|e| FrameError::Refused(Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}")))),
-        }
-    }
-
-    async fn next_bytes(&mut self) -> Result<Option<Bytes>, FrameError> {
         loop {
-            if let Some(message) = self.split()? {
+            if let Some(message) = self.frames.next()? {
                 return Ok(Some(message));
             }
             match self.body.data().await {
                 Some(Ok(chunk)) => {
                     // The credit only fails to be released when the stream is gone already.
                     let _ = self.body.flow_control().release_capacity(chunk.len());
-                    if self.buffer.is_empty() {
-                        // The whole message came in one piece, as it nearly always does: keep it.
-                        self.buffer = chunk.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-                    } else {
-                        self.buffer.extend_from_slice(&chunk);
-                    }
+                    self.frames.push(chunk);
                 }
                 Some(Err(_)) => return Err(FrameError::Gone),
-                None if self.buffer.is_empty() => return Ok(None),
-                None => return Err(FrameError::Refused(Status::new(Code::Internal, "unexpected EOF"))),
+                None => return self.frames.end().map(|()| None),
             }
         }
+    }
+}
+
+/// Puts messages together from pieces as they arrive. It never holds more than one message and the
+/// piece that completed it.
+struct Frames {
+    buffer: BytesMut,
+    max_bytes: usize,
+}
+
+impl Frames {
+    fn push(&mut self, chunk: Bytes) {
+        if self.buffer.is_empty() {
+            // The whole message came in one piece, as it nearly always does: keep it.
+            self.buffer = chunk.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        } else {
+            self.buffer.extend_from_slice(&chunk);
+        }
+    }
+
+    /// The next message, `None` until all of it is here.
+    fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+        let Some(bytes) = self.split()? else { return Ok(None) };
+        let unreadable = |e| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}"));
+        M::decode(bytes).map(Some).map_err(|e| FrameError::Refused(unreadable(e)))
+    }
+
+    /// The stream has ended; an error if that is in the middle of a message.
+    fn end(&self) -> Result<(), FrameError> {
+        if self.buffer.is_empty() { Ok(()) } else { Err(FrameError::Refused(Status::new(Code::Internal, "unexpected EOF"))) }
     }
 
     fn split(&mut self) -> Result<Option<Bytes>, FrameError> {
@@ -98,3 +112,6 @@ pub fn put_header(out: &mut BytesMut, length: usize) {
     out.put_u8(0);
     out.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -98,3 +98,6 @@ pub async fn check(member: &Arc<Member>, path: &str, query: &str) -> Option<Answ
         (false, false) => answer(StatusCode::OK, TEXT, "ok\n"),
     })
 }
+
+#[cfg(test)]
+mod fuzz;

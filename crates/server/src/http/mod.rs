@@ -55,7 +55,7 @@ fn version_answer(member: &Member) -> Answer {
 fn debug_vars() -> String {
     let usage = crate::process::usage();
     serde_json::json!({
-        "cmdline": std::env::args().collect::<Vec<_>>(),
+        "cmdline": std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>(),
         "memstats": { "Sys": usage.resident_bytes },
         "file_descriptor_limit": usage.max_files,
     })
