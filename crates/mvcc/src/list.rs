@@ -7,7 +7,7 @@ use crate::backend::{Backend, ReadMode};
 use crate::encode::{kv_len, put_kv};
 use crate::key::{KeyRange, unescape};
 use crate::pin::Pin;
-use crate::read::{Query, ReadError, View, scan_history};
+use crate::read::{Query, ReadError, View, damaged_key, scan_history};
 use crate::row;
 use crate::store::Store;
 
@@ -94,7 +94,7 @@ impl<B: Backend> Store<B> {
         let mut size = Size::default();
         scan_history(&self.shared.backend, range, revision, |escaped, at, row| {
             if let Some((meta, _)) = row::decode_version(row, at)? {
-                size.add(unescape(escaped).len(), &meta);
+                size.add(unescape(escaped).ok_or_else(damaged_key)?.len(), &meta);
             }
             Ok(size.keys < limit)
         })?;
@@ -138,7 +138,7 @@ impl<B: Backend> List<B> {
         let mut last = Vec::new();
         scan_history(&self.pin.shared.backend, &self.rest, self.pin.revision, |escaped, at, row| {
             if let Some((meta, value_at)) = row::decode_version(row, at)? {
-                last = unescape(escaped);
+                last = unescape(escaped).ok_or_else(damaged_key)?;
                 put_kv(&mut out, &last, &meta, &row[value_at..]);
                 self.left -= 1;
             }

@@ -253,7 +253,7 @@ fn version_of(escaped: &[u8], at: Revision, row: &Bytes, keys_only: bool) -> Res
     Ok(Some(row::key_value(user_key(escaped)?.into(), &meta, value)))
 }
 
-fn damaged_key() -> StorageError {
+pub(crate) fn damaged_key() -> StorageError {
     StorageError("a key of table history cannot be decoded: the state store is damaged".into())
 }
 

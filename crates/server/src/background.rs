@@ -22,7 +22,7 @@ const EXPIRY_LIMIT: usize = 500;
 const HELD: Duration = Duration::from_millis(50);
 
 /// While clients write, a step of removal is followed by a pause of so many times its length.
-const YIELD: u32 = 9;
+const YIELD: u32 = 14;
 
 /// Revokes leases that have ended. Only a leader that has just proved itself may: its clock could
 /// be that of a leader which others have renewed leases after.
