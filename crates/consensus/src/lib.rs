@@ -3,6 +3,7 @@
 
 mod apply;
 mod codec;
+mod fit;
 mod lead;
 mod log;
 mod machine;
@@ -19,6 +20,7 @@ mod types;
 mod wire;
 
 pub use apply::Observer;
+pub use fit::fit_log;
 pub use members::{Configuration, Progress};
 pub use node::{Node, NodeError, NodeOptions, Status};
 pub use snapshot::{Checkpoint, MakeCheckpoint};

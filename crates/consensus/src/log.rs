@@ -25,7 +25,7 @@ const REQUEST_BYTES: usize = 1 << 20;
 
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
-const PURGED: &str = "purged";
+pub(crate) const PURGED: &str = "purged";
 
 /// The newest entries, without a gap up to the last one.
 #[derive(Default)]

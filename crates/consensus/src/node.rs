@@ -116,7 +116,7 @@ impl Node {
             .worker_threads(2)
             .max_blocking_threads(4)
             .thread_name("raft")
-            .enable_time()
+            .enable_all()
             .build()?;
         let log = Log::new(log)?;
         let pending = Arc::new(Pending::new(options.run));
@@ -200,6 +200,12 @@ impl Node {
                 return "consensus has ended".into();
             }
         }
+    }
+
+    /// Where consensus runs: what it must not wait for runs there too.
+    #[must_use]
+    pub fn handle(&self) -> Option<tokio::runtime::Handle> {
+        self.runtime.lock().as_ref().map(|r| r.handle().clone())
     }
 
     /// Stops consensus and waits for the threads that write.

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::grpc::{Call, Respond};
 use crate::member::Member;
 use crate::metrics::Metrics;
-use crate::{http as plain, services};
+use crate::{http as plain, peer, services};
 
 /// What HTTP/2 clients say first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -36,6 +36,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub enum Surface {
     /// gRPC and HTTP.
     Client,
+    /// What members ask of each other.
+    Peer,
     /// HTTP only.
     Metrics,
 }
@@ -148,6 +150,10 @@ async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut
     let is_grpc = content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
     if is_grpc && surface == Surface::Client {
         services::serve(member, head.uri.path(), Call::new(head.headers), body, Respond::new(respond)).await;
+        return;
+    }
+    if is_grpc && surface == Surface::Peer {
+        peer::serve(member, head.uri.path(), Call::new(head.headers), body, Respond::new(respond)).await;
         return;
     }
     let is_head = head.method == http::Method::HEAD;

@@ -3,11 +3,13 @@
 //! identity encoding, deadlines, size limits, trailers and flow control.
 
 mod call;
+mod client;
 mod frame;
 mod status;
 mod stream;
 
 pub use call::{Call, Respond};
+pub use client::{Answers, CallError, Connection};
 pub use frame::{FrameError, MessageReader, put_header};
 pub use status::Status;
 pub use stream::{Answer, Gone, Pieces, Sender};
