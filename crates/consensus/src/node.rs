@@ -188,6 +188,12 @@ impl Node {
         }
     }
 
+    /// Whether this member has no vote.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.raft.metrics().borrow_watched().state == openraft::ServerState::Learner
+    }
+
     /// Waits for consensus to fail.
     pub async fn failure(&self) -> String {
         let mut metrics = self.raft.metrics();

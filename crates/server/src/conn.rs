@@ -17,9 +17,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 use crate::config::Config;
-use crate::grpc::{Call, Respond};
+use crate::grpc::{Call, Respond, is_grpc};
 use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::{http as plain, peer, services};
@@ -68,8 +69,13 @@ pub async fn drain(_: &Member) {
     }
 }
 
-/// Serves a connection to its end.
-pub async fn serve(mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
+/// Serves a connection to its end, and gives up its permit once it is closed.
+pub async fn serve(
+    mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    member: Arc<Member>,
+    surface: Surface,
+    _permit: OwnedSemaphorePermit,
+) {
     let _counted = Counted::new();
     let first = tokio::time::timeout(FIRST_BYTES, first_bytes(&mut io)).await;
     let Ok(Ok((bytes, is_http2))) = first else { return };
@@ -146,14 +152,16 @@ async fn unanswered_ping(ping: Option<h2::PingPong>, config: &Config) {
 
 async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, surface: Surface) {
     let (head, body) = request.into_parts();
-    let content_type = head.headers.get(http::header::CONTENT_TYPE);
-    let is_grpc = content_type.is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
-    if is_grpc && surface == Surface::Client {
-        services::serve(member, head.uri.path(), Call::new(head.headers), body, Respond::new(respond)).await;
-        return;
-    }
-    if is_grpc && surface == Surface::Peer {
-        peer::serve(member, head.uri.path(), Call::new(head.headers), body, Respond::new(respond)).await;
+    let of_grpc = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|v| is_grpc(v.as_bytes()));
+    // What is posted can be nothing but a call, if a bad one: plain HTTP has nothing to post to.
+    if surface != Surface::Metrics && (of_grpc || head.method == http::Method::POST) {
+        let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
+        let mut respond = Respond::new(respond);
+        match Call::new(&head.method, head.headers) {
+            Ok(call) if surface == Surface::Peer => peer::serve(member, path, call, body, respond).await,
+            Ok(call) => services::serve(member, path, call, body, respond).await,
+            Err((http, status)) => drop(respond.refuse_as(http, &status)),
+        }
         return;
     }
     let is_head = head.method == http::Method::HEAD;

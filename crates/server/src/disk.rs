@@ -9,7 +9,9 @@ use rustix::fs::StatVfs;
 
 /// How long an answer is good for.
 const FRESH: Duration = Duration::from_millis(50);
-/// Bytes that are kept free on a file system large enough for that.
+/// Bytes that are kept free on a file system large enough for that. It must be more than all write
+/// buffers together: after a crash, opening RocksDB writes its logs into tables, up to that sum, before
+/// anything can be removed.
 const RESERVE: u64 = 1 << 30;
 
 /// Free space of one file system, asked for at most every so often.

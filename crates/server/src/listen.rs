@@ -4,11 +4,11 @@
 use std::io;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::{Config, ListenUrl};
 use crate::conn::{self, Surface};
@@ -23,10 +23,20 @@ pub enum Listener {
 }
 
 /// An accepted connection on its way to a thread.
-enum Accepted {
-    Tcp(std::net::TcpStream, Surface),
-    Unix(std::os::unix::net::UnixStream, Surface),
+struct Accepted {
+    socket: Accept,
+    surface: Surface,
+    /// Its share of the connections there may be.
+    permit: OwnedSemaphorePermit,
 }
+
+enum Accept {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// How often it is told that there is no room for more connections.
+const FULL_AGAIN: Duration = Duration::from_secs(60);
 
 /// Binds an address. Call it inside a runtime.
 pub fn bind(url: &ListenUrl, config: &Config) -> Result<Listener, String> {
@@ -100,15 +110,23 @@ impl Workers {
         Ok(Self { queues, threads, next: 0 })
     }
 
-    /// Hands a listener's connections out in turn until the process stops.
-    pub async fn accept(queues: Arc<parking_lot::Mutex<Self>>, listener: Listener, surface: Surface) {
+    /// Hands a listener's connections out in turn until the process stops. As in etcd, those for which
+    /// there is no room wait in the kernel.
+    pub async fn accept(queues: Arc<parking_lot::Mutex<Self>>, listener: Listener, surface: Surface, room: Arc<Semaphore>) {
+        let mut told: Option<Instant> = None;
         loop {
-            let connection = match &listener {
-                Listener::Tcp(l) => l.accept().await.and_then(|(s, _)| s.into_std()).map(|s| Accepted::Tcp(s, surface)),
-                Listener::Unix(l) => l.accept().await.and_then(|(s, _)| s.into_std()).map(|s| Accepted::Unix(s, surface)),
+            if room.available_permits() == 0 && told.is_none_or(|t| t.elapsed() > FULL_AGAIN) {
+                told = Some(Instant::now());
+                tracing::warn!("as many connections as the limit of open files allows; new ones have to wait");
+            }
+            // It is never closed.
+            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let socket = match &listener {
+                Listener::Tcp(l) => l.accept().await.and_then(|(s, _)| s.into_std()).map(Accept::Tcp),
+                Listener::Unix(l) => l.accept().await.and_then(|(s, _)| s.into_std()).map(Accept::Unix),
             };
-            match connection {
-                Ok(connection) => queues.lock().hand_out(connection),
+            match socket {
+                Ok(socket) => queues.lock().hand_out(Accepted { socket, surface, permit }),
                 Err(e) => {
                     tracing::warn!(error = %e, "a connection could not be accepted");
                     // Out of file descriptors, most likely: others must close before this can go on.
@@ -135,21 +153,21 @@ impl Workers {
     }
 }
 
-fn spawn(connection: Accepted, member: &Arc<Member>) {
+fn spawn(Accepted { socket, surface, permit }: Accepted, member: &Arc<Member>) {
     let member = member.clone();
-    match connection {
-        Accepted::Tcp(stream, surface) => {
+    match socket {
+        Accept::Tcp(stream) => {
             // Small answers must not wait for more; and a client that vanished must be noticed.
             let keepalive = TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(10));
             let _ = stream.set_nodelay(true);
             let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
             if let Ok(stream) = TcpStream::from_std(stream) {
-                tokio::spawn(conn::serve(stream, member, surface));
+                tokio::spawn(conn::serve(stream, member, surface, permit));
             }
         }
-        Accepted::Unix(stream, surface) => {
+        Accept::Unix(stream) => {
             if let Ok(stream) = UnixStream::from_std(stream) {
-                tokio::spawn(conn::serve(stream, member, surface));
+                tokio::spawn(conn::serve(stream, member, surface, permit));
             }
         }
     }

@@ -5,6 +5,7 @@ mod bootstrap;
 mod config;
 mod conn;
 mod disk;
+mod files;
 mod grpc;
 mod handover;
 mod http;

@@ -157,6 +157,12 @@ impl Member {
         Speaker { cluster_id, member_id, data_dir_uuid: self.data_dir_uuid.clone() }
     }
 
+    /// Whether this member is a learner by the member list; one that only has not caught up serves as any.
+    pub fn is_learner(&self) -> bool {
+        let listed = || self.state.members().iter().any(|m| m.id == self.member_id && m.is_learner);
+        self.node.is_learner() && listed()
+    }
+
     /// Whether another member has been reachable for so long. This one always is.
     pub fn is_reachable(&self, id: u64, since: Duration) -> bool {
         id == self.member_id || self.peers.up_since(id).is_some_and(|up| up.elapsed() >= since)

@@ -13,7 +13,7 @@ use keelson_api::keelson::{MemberAdd, MemberPromote, MemberRemove, MemberUpdate,
 use keelson_consensus::Configuration;
 
 use crate::identity;
-use crate::member::Member;
+use crate::member::{End, Member};
 
 /// A member counts as healthy once it has been reachable for so long.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -157,7 +157,12 @@ pub async fn follow_list(member: Arc<Member>) {
     loop {
         // Woken for speed; the interval is for what a wake cannot tell, such as a learner catching up.
         let _ = tokio::time::timeout(INTERVAL, member.members_changed.notified()).await;
-        if !member.status().is_leader {
+        let leads = member.status().is_leader;
+        if member.state.is_removed(member.member_id) && !(leads && member.node.configuration().voters.contains(&member.member_id)) {
+            member.end.send_replace(Some(End::Removed));
+            return;
+        }
+        if !leads {
             continue;
         }
         if let Err(e) = step(&member).await {

@@ -1,5 +1,6 @@
 //! Life of the process: open, serve, stop.
 
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,11 +19,12 @@ use keelson_storage::{DataDir, LogStore, StateBackend, StateOptions};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Config;
 use crate::conn::Surface;
 use crate::disk::Disk;
+use crate::files::{self, Files};
 use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
 use crate::bootstrap::{self, Beginning};
@@ -49,20 +51,31 @@ pub fn run(config: Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    loop {
-        match serve(config.clone()) {
-            Ok(None) => return ExitCode::SUCCESS,
-            Ok(Some(End::Anew)) => tracing::info!("starting anew with the state that has arrived"),
-            Ok(Some(End::Removed)) => {
-                tracing::error!("this member has been removed from the cluster; its data directory is of no more use");
-                return ExitCode::from(REMOVED);
-            }
-            Err(e) => {
-                tracing::error!(error = format!("{e:#}"), "keelson cannot go on");
-                return ExitCode::FAILURE;
-            }
+    match serve(config) {
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(End::Anew)) => start_anew(),
+        Ok(Some(End::Removed)) => {
+            tracing::error!("this member has been removed from the cluster; its data directory is of no more use");
+            ExitCode::from(REMOVED)
+        }
+        Err(e) => {
+            tracing::error!(error = format!("{e:#}"), "keelson cannot go on");
+            ExitCode::FAILURE
         }
     }
+}
+
+/// Becomes a new run of the same program: nothing of the old state stays open.
+fn start_anew() -> ExitCode {
+    tracing::info!("starting anew with the state that has arrived");
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
+    tracing::error!(error = %error, "keelson cannot start itself anew; start it again");
+    ExitCode::FAILURE
 }
 
 fn serve(config: Config) -> anyhow::Result<Option<End>> {
@@ -73,14 +86,15 @@ fn serve(config: Config) -> anyhow::Result<Option<End>> {
         data_dir = config.data_dir.display().to_string(),
         "starting keelson"
     );
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    let files = Files::divide(files::raise_limit(), threads).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("main").enable_all().build()?;
     // Ports first: a port in use must not cost a start of the store.
     let listeners = runtime.block_on(async { bind_all(&config) })?;
     let data_dir = DataDir::open(&config.data_dir)?;
     let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir))?;
-    let member = Arc::new(open(config, &data_dir, &beginning)?);
+    let member = Arc::new(open(config, &data_dir, &beginning, files)?);
 
-    let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
     let beside = member.node.handle().ok_or_else(|| anyhow::anyhow!("consensus has stopped"))?;
@@ -97,8 +111,10 @@ fn serve(config: Config) -> anyhow::Result<Option<End>> {
     let end = match end {
         Some(end) => end,
         None => {
+            let (clients, probes) = (Arc::new(Semaphore::new(files.clients)), Arc::new(Semaphore::new(files::PROBES)));
             for (listener, surface) in others {
-                runtime.spawn(Workers::accept(workers.clone(), listener, surface));
+                let room = if surface == Surface::Client { &clients } else { &probes };
+                runtime.spawn(Workers::accept(workers.clone(), listener, surface, room.clone()));
             }
             runtime.spawn(background::expire_leases(member.clone()));
             runtime.spawn(background::removal(member.clone()));
@@ -135,7 +151,7 @@ fn bind_all(config: &Config) -> anyhow::Result<Listeners> {
         .collect()
 }
 
-fn open(config: Config, data_dir: &DataDir, beginning: &Beginning) -> anyhow::Result<Member> {
+fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, files: Files) -> anyhow::Result<Member> {
     let identity = beginning.identity.clone();
     let metrics = Metrics::new(identity.member_id, config.extensive_metrics);
     let log = {
@@ -147,7 +163,8 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning) -> anyhow::Re
         LogStore::open(&data_dir.log(), config.sync_log, Arc::new(observer))?
     };
     take_arrived(data_dir, &log)?;
-    let backend = StateBackend::open(&data_dir.state(), &StateOptions::default())?;
+    let options = StateOptions { max_open_tables: files.tables, ..StateOptions::default() };
+    let backend = StateBackend::open(&data_dir.state(), &options)?;
     let (machine, position) = Machine::open(backend)?;
     let state = machine.shared().clone();
     let hub = Hub::start(state.store.clone())?;

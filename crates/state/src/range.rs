@@ -23,7 +23,9 @@ pub fn range_keys_fast(r: &RangeRequest) -> bool {
 /// answered while it is read.
 #[must_use]
 pub fn plain_query(r: &RangeRequest) -> Option<Query> {
-    let plain = is_default_ordering(r) && !has_revision_filters(r) && !r.keys_only && !r.count_only;
+    // A target without an order still means a sort.
+    let in_key_order = r.sort_target() == SortTarget::Key && r.sort_order() != SortOrder::Descend;
+    let plain = in_key_order && !has_revision_filters(r) && !r.keys_only && !r.count_only;
     plain.then(|| Query {
         range: KeyRange::from_api(&r.key, &r.range_end),
         revision: r.revision,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options, ReadOptions};
 
 use crate::log_thread::{self, Op};
+use crate::state::max_open_files;
 
 pub(crate) const ENTRIES: &str = "entries";
 pub(crate) const MARKS: &str = "marks";
@@ -50,6 +51,9 @@ fn index_of(key: &[u8]) -> Result<u64, LogError> {
 }
 
 impl LogStore {
+    /// Tables that are kept open. They are read at start and for members that lag, so a few will do.
+    pub const MAX_OPEN_TABLES: usize = 20;
+
     /// Opens or creates the log in `path`. A torn tail, as a power cut leaves it, is cut off; damage
     /// before the tail is an error.
     pub fn open(path: &Path, sync: bool, observer: SyncObserver) -> Result<Self, LogError> {
@@ -58,6 +62,7 @@ impl LogStore {
         options.create_missing_column_families(true);
         options.set_wal_recovery_mode(DBRecoveryMode::TolerateCorruptedTailRecords);
         options.set_max_background_jobs(2);
+        options.set_max_open_files(max_open_files(Some(Self::MAX_OPEN_TABLES)));
         options.set_keep_log_file_num(4);
         options.set_max_log_file_size(8 << 20);
         options.set_stats_dump_period_sec(0);

@@ -23,12 +23,19 @@ pub struct StateOptions {
     pub write_buffer: usize,
     /// Upper bound of background writes per second.
     pub background_bytes_per_second: i64,
+    /// Tables that are kept open; `None` for all.
+    pub max_open_tables: Option<usize>,
 }
 
 impl Default for StateOptions {
     fn default() -> Self {
-        Self { block_cache: 64 << 20, write_buffer: 40 << 20, background_bytes_per_second: 256 << 20 }
+        Self { block_cache: 64 << 20, write_buffer: 40 << 20, background_bytes_per_second: 256 << 20, max_open_tables: None }
     }
+}
+
+/// RocksDB's own number for it: it takes 10 off for files that are no tables.
+pub(crate) fn max_open_files(tables: Option<usize>) -> i32 {
+    tables.map_or(-1, |n| i32::try_from(n + 10).unwrap_or(i32::MAX))
 }
 
 /// The state store.
@@ -82,6 +89,7 @@ impl StateBackend {
         db_options.set_bytes_per_sync(1 << 20);
         db_options.set_ratelimiter(options.background_bytes_per_second, 100_000, 10);
         db_options.set_db_write_buffer_size(options.write_buffer);
+        db_options.set_max_open_files(max_open_files(options.max_open_tables));
         db_options.set_keep_log_file_num(4);
         db_options.set_max_log_file_size(8 << 20);
         db_options.set_stats_dump_period_sec(0);

@@ -21,6 +21,9 @@ use crate::write::{Event, EventKind};
 
 /// Up to so many watchers are marked where a transaction is published; more by the dispatch thread.
 const INLINE_WATCHERS: usize = 256;
+/// A replay from the history ends with the revision that brings its events to so many bytes. About one
+/// response is made of it: what does not go out with that would be read again for the next.
+const REPLAY_BYTES: usize = 1 << 20;
 
 /// How a stream is told that some of its watchers have something to fetch.
 pub trait Wake: Send + Sync + 'static {
@@ -216,8 +219,8 @@ impl<B: Backend> Hub<B> {
         }
     }
 
-    /// Fetches up to `limit` transactions with events of `range` from the history, looking at up to
-    /// ten times as many. Reads the disk: call it off the async threads.
+    /// Fetches up to `limit` transactions with events of `range` from the history, or [`REPLAY_BYTES`] of
+    /// them, looking at up to ten times as many. Reads the disk: call it off the async threads.
     pub fn replay_history(&self, range: &KeyRange, from: i64, limit: usize) -> Result<Replay, ReadError> {
         let store = &self.shared.store;
         let head = store.revision();
@@ -226,7 +229,7 @@ impl<B: Backend> Hub<B> {
         let mut events = Vec::new();
         let mut cursor = store.backend().cursor(Table::Revisions, Some(&revision_key(head + 1, 0)));
         cursor.seek(&revision_key(from, 0))?;
-        let mut looked_at = 0;
+        let (mut looked_at, mut bytes) = (0, 0);
         let mut more = false;
         if from < store.compacted() {
             return Err(ReadError::Compacted);
@@ -237,15 +240,18 @@ impl<B: Backend> Hub<B> {
             if main != next {
                 finish(&mut transactions, &mut events, next);
                 next = main;
-                if transactions.len() >= limit || looked_at >= limit * 10 {
+                if transactions.len() >= limit || looked_at >= limit * 10 || bytes >= REPLAY_BYTES {
                     more = true;
                     break;
                 }
             }
             looked_at += 1;
             let change = row::decode_change(value)?;
-            if range.contains(&change.key) {
-                events.extend(self.event(change, Revision::new(main, sub))?);
+            if range.contains(&change.key)
+                && let Some(event) = self.event(change, Revision::new(main, sub))?
+            {
+                bytes += event.weight();
+                events.push(event);
             }
             cursor.step()?;
         }

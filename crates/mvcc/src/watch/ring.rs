@@ -28,6 +28,11 @@ impl RingEvent {
         Self { event, plain: OnceLock::new(), with_previous: OnceLock::new() }
     }
 
+    /// Bytes that it takes, about.
+    pub(super) fn weight(&self) -> usize {
+        128 + self.event.kv.key.len() + self.event.kv.value.len()
+    }
+
     fn encode(&self, prev_kv: Option<mvccpb::KeyValue>) -> Bytes {
         let kind = match self.event.kind {
             EventKind::Put => mvccpb::event::EventType::Put,
@@ -64,7 +69,7 @@ pub struct RingTransaction {
 }
 
 fn weight(transaction: &RingTransaction) -> usize {
-    transaction.events.iter().map(|e| 128 + e.event.kv.key.len() + e.event.kv.value.len()).sum()
+    transaction.events.iter().map(RingEvent::weight).sum()
 }
 
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use keelson_api::{Code, Error};
 use prost::Message;
 
@@ -22,11 +22,42 @@ pub struct Call {
     pub timeout: Option<Duration>,
 }
 
+/// Whether a content type is gRPC's, whatever its codec and parameters.
+pub fn is_grpc(content_type: &[u8]) -> bool {
+    matches!(content_type.strip_prefix(b"application/grpc"), Some([] | [b'+' | b';', ..]))
+}
+
+/// A call that is refused for its headers: the status of HTTP, and that of gRPC.
+pub type Malformed = (StatusCode, Status);
+
 impl Call {
-    /// Reads the metadata of a request.
-    pub fn new(headers: HeaderMap) -> Self {
-        let timeout = headers.get("grpc-timeout").and_then(|v| parse_timeout(v.as_bytes()));
-        Self { headers, timeout }
+    /// Reads the headers of a request. What is wrong with them is told in the order and words of etcd's library.
+    pub fn new(method: &Method, headers: HeaderMap) -> Result<Self, Malformed> {
+        let internal = |http, text| Err((http, Status::new(Code::Internal, text)));
+        let content_type = headers.get(http::header::CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        if !is_grpc(content_type) {
+            let text = format!("invalid gRPC request content-type {:?}", String::from_utf8_lossy(content_type));
+            return Err((StatusCode::UNSUPPORTED_MEDIA_TYPE, Status::new(Code::InvalidArgument, text)));
+        }
+        let text_of = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let timeout = match headers.get("grpc-timeout").map(|v| parse_timeout(&text_of(v))).transpose() {
+            Ok(timeout) => timeout,
+            Err(e) => return internal(StatusCode::BAD_REQUEST, format!("malformed grpc-timeout: {e}")),
+        };
+        for (name, value) in headers.iter().filter(|(name, _)| name.as_str().ends_with("-bin")) {
+            if let Some(at) = not_base64(value.as_bytes()) {
+                let what = format!("malformed binary metadata {:?} in header \"{name}\"", text_of(value));
+                return internal(StatusCode::BAD_REQUEST, format!("{what}: illegal base64 data at input byte {at}"));
+            }
+        }
+        if *method != Method::POST {
+            let text = format!("Received a HEADERS frame with :method \"{method}\" which should be POST");
+            return internal(StatusCode::METHOD_NOT_ALLOWED, text);
+        }
+        if timeout == Some(Duration::ZERO) {
+            return Err((StatusCode::OK, too_late()));
+        }
+        Ok(Self { headers, timeout })
     }
 
     /// Whether the client wants to be told when there is no leader.
@@ -35,23 +66,40 @@ impl Call {
     }
 }
 
-/// Digits of a timeout, by gRPC's specification.
-const MAX_TIMEOUT_DIGITS: usize = 8;
+fn too_late() -> Status {
+    Status::new(Code::DeadlineExceeded, "context deadline exceeded")
+}
 
-/// Digits and a unit, as gRPC has it.
-fn parse_timeout(value: &[u8]) -> Option<Duration> {
-    let (unit, digits) = value.split_last()?;
-    let all_digits = (1..=MAX_TIMEOUT_DIGITS).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
-    let amount: u64 = std::str::from_utf8(digits).ok().filter(|_| all_digits)?.parse().ok()?;
-    Some(match unit {
-        b'H' => Duration::from_secs(amount * 3600),
-        b'M' => Duration::from_secs(amount * 60),
-        b'S' => Duration::from_secs(amount),
-        b'm' => Duration::from_millis(amount),
-        b'u' => Duration::from_micros(amount),
-        b'n' => Duration::from_nanos(amount),
-        _ => return None,
-    })
+/// Up to eight digits and a unit, as gRPC has it.
+fn parse_timeout(value: &str) -> Result<Duration, String> {
+    if value.len() < 2 {
+        return Err(format!("transport: timeout string is too short: {value:?}"));
+    }
+    if value.len() > 9 {
+        return Err(format!("transport: timeout string is too long: {value:?}"));
+    }
+    let unit: fn(u64) -> Duration = match value.as_bytes()[value.len() - 1] {
+        b'H' => |n| Duration::from_secs(n * 3600),
+        b'M' => |n| Duration::from_secs(n * 60),
+        b'S' => Duration::from_secs,
+        b'm' => Duration::from_millis,
+        b'u' => Duration::from_micros,
+        b'n' => Duration::from_nanos,
+        _ => return Err(format!("transport: timeout unit is not recognized: {value:?}")),
+    };
+    let digits = &value[..value.len() - 1];
+    // A sign is none to Go.
+    let number = digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten();
+    number.map(unit).ok_or_else(|| format!("strconv.ParseUint: parsing {digits:?}: invalid syntax"))
+}
+
+/// Where a value stops being base64, whose padding may be left out.
+fn not_base64(value: &[u8]) -> Option<usize> {
+    let padding = if value.len().is_multiple_of(4) { value.iter().rev().take(2).take_while(|b| **b == b'=').count() } else { 0 };
+    let digits = &value[..value.len() - padding];
+    let illegal = digits.iter().position(|b| !b.is_ascii_alphanumeric() && !matches!(b, b'+' | b'/'));
+    // One digit has six bits, too few for a byte.
+    illegal.or((digits.len() % 4 == 1).then_some(digits.len()))
 }
 
 /// Reads the request and runs it, for as long as the client will wait.
@@ -68,9 +116,7 @@ where
     };
     match call.timeout {
         None => work.await,
-        Some(limit) => tokio::time::timeout(limit, work)
-            .await
-            .unwrap_or_else(|_| Err(FrameError::Refused(Status::new(Code::DeadlineExceeded, "context deadline exceeded")))),
+        Some(limit) => tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(FrameError::Refused(too_late()))),
     }
 }
 
@@ -150,7 +196,13 @@ impl Respond {
 
     /// Ends the call with a status and no message.
     pub fn refuse(&mut self, status: &Status) -> Option<Code> {
+        self.refuse_as(StatusCode::OK, status)
+    }
+
+    /// The same, when HTTP has a name for what is wrong.
+    pub fn refuse_as(&mut self, http: StatusCode, status: &Status) -> Option<Code> {
         let mut response = head();
+        *response.status_mut() = http;
         Status::write(Err(status), response.headers_mut());
         let _ = self.inner.send_response(response, true);
         Some(status.code)
@@ -173,13 +225,18 @@ mod tests {
 
     #[test]
     fn timeouts_are_read_in_all_units() {
-        assert_eq!(parse_timeout(b"2H"), Some(Duration::from_secs(7200)));
-        assert_eq!(parse_timeout(b"99999999S"), Some(Duration::from_secs(99_999_999)));
-        assert_eq!(parse_timeout(b"5m"), Some(Duration::from_millis(5)));
-        assert_eq!(parse_timeout(b"5"), None);
-        assert_eq!(parse_timeout(b"x5S"), None);
-        assert_eq!(parse_timeout(b"+5S"), None);
-        assert_eq!(parse_timeout(b"999999999S"), None, "eight digits at most");
-        assert_eq!(parse_timeout(b"S"), None);
+        assert_eq!(parse_timeout("2H"), Ok(Duration::from_secs(7200)));
+        assert_eq!(parse_timeout("99999999H"), Ok(Duration::from_secs(99_999_999 * 3600)));
+        assert_eq!(parse_timeout("5m"), Ok(Duration::from_millis(5)));
+        for malformed in ["", "5", "x5S", "+5S", "S", "é", "é5é", "123456789S"] {
+            parse_timeout(malformed).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn base64_is_told_from_other_text() {
+        assert!([&b""[..], b"YQ", b"YQ==", b"YWI", b"YWI=", b"YWJj", b"+/9A"].iter().all(|v| not_base64(v).is_none()));
+        let wrong: [(&[u8], usize); 5] = [(b"!", 0), (b"A", 1), (b"A===", 1), (b"YQ=", 2), (b"YW-j", 2)];
+        assert!(wrong.iter().all(|(value, at)| not_base64(value) == Some(*at)));
     }
 }

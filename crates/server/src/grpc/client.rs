@@ -9,6 +9,7 @@ use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
+use super::encoding::Encoding;
 use super::frame::{FrameError, MessageReader};
 use super::status::Status;
 use super::stream::{Gone, Sender};
@@ -117,27 +118,21 @@ async fn unanswered(pings: Option<h2::PingPong>, every: Duration) {
 
 /// What a server answers to one call.
 pub struct Answers {
-    head: HeaderMap,
     reader: MessageReader,
 }
 
 impl Answers {
     async fn of(response: ResponseFuture) -> Result<Self, CallError> {
         let (head, body) = response.await.map_err(lost)?.into_parts();
-        let answers = Self { head: head.headers, reader: MessageReader::new(body, MAX_MESSAGE) };
+        let answers = Self { reader: MessageReader::new(body, Encoding::Identity, MAX_MESSAGE) };
         if head.status != http::StatusCode::OK {
             return Err(lost(format!("HTTP status {}", head.status)));
         }
         // A call that is refused at once has its status where others have their metadata.
-        match Status::read(&answers.head) {
+        match Status::read(&head.headers) {
             Some(Err(status)) => Err(CallError::Refused(status)),
             _ => Ok(answers),
         }
-    }
-
-    /// Metadata that came before the messages.
-    pub fn head(&self) -> &HeaderMap {
-        &self.head
     }
 
     /// The next message; `None` after the last one of a call that went well.

@@ -4,11 +4,14 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use keelson_api::Code;
-use prost::Message;
+use prost::{DecodeError, Message};
 
+use super::encoding::{Encoding, gunzip};
 use super::status::Status;
 
 const HEADER: usize = 5;
+/// Bytes of a decoder's complaint that are passed on: it names each level of what it could not read.
+const MAX_COMPLAINT: usize = 200;
 
 /// Why no message could be read.
 #[derive(Debug)]
@@ -19,16 +22,25 @@ pub enum FrameError {
     Refused(Status),
 }
 
+/// What else a message that cannot be decoded may be called.
+pub type Explain = fn(&[u8], &DecodeError) -> Option<Status>;
+
 /// Reads messages from a request body.
 pub struct MessageReader {
     body: RecvStream,
     frames: Frames,
+    explain: Explain,
 }
 
 impl MessageReader {
-    /// Reads from `body`; longer messages than `max_bytes` are refused.
-    pub fn new(body: RecvStream, max_bytes: usize) -> Self {
-        Self { body, frames: Frames { buffer: BytesMut::new(), max_bytes } }
+    /// Reads from `body`; longer messages than `max_bytes` are refused, unpacked as well as packed.
+    pub fn new(body: RecvStream, encoding: Encoding, max_bytes: usize) -> Self {
+        Self { body, frames: Frames { buffer: BytesMut::new(), encoding, max_bytes }, explain: |_, _| None }
+    }
+
+    /// Asks `explain` about messages that cannot be decoded.
+    pub fn explained_by(self, explain: Explain) -> Self {
+        Self { explain, ..self }
     }
 
     /// What came after the last message.
@@ -39,7 +51,7 @@ impl MessageReader {
     /// The next message, `None` at the end of the stream.
     pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         loop {
-            if let Some(message) = self.frames.next()? {
+            if let Some(message) = self.frames.next(self.explain)? {
                 return Ok(Some(message));
             }
             match self.body.data().await {
@@ -59,6 +71,7 @@ impl MessageReader {
 /// piece that completed it.
 struct Frames {
     buffer: BytesMut,
+    encoding: Encoding,
     max_bytes: usize,
 }
 
@@ -73,24 +86,25 @@ impl Frames {
     }
 
     /// The next message, `None` until all of it is here.
-    fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+    fn next<M: Message + Default>(&mut self, explain: Explain) -> Result<Option<M>, FrameError> {
         let Some(bytes) = self.split()? else { return Ok(None) };
-        let unreadable = |e| Status::new(Code::Internal, format!("grpc: error unmarshalling request: {e}"));
-        M::decode(bytes).map(Some).map_err(|e| FrameError::Refused(unreadable(e)))
+        let refused = |e: DecodeError| FrameError::Refused(explain(&bytes, &e).unwrap_or_else(|| unreadable(&e)));
+        M::decode(bytes.clone()).map(Some).map_err(refused)
     }
 
     /// The stream has ended; an error if that is in the middle of a message.
     fn end(&self) -> Result<(), FrameError> {
-        if self.buffer.is_empty() { Ok(()) } else { Err(FrameError::Refused(Status::new(Code::Internal, "unexpected EOF"))) }
+        match self.buffer.len() {
+            0 => Ok(()),
+            // etcd's library passes on what its reader says, without a code of its own.
+            1..HEADER => Err(FrameError::Refused(Status::new(Code::Unknown, "EOF"))),
+            _ => Err(FrameError::Refused(Status::new(Code::Unknown, "unexpected EOF"))),
+        }
     }
 
     fn split(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some((header, _)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
-        if header[0] != 0 {
-            let text = "grpc: compressed flag set with identity or empty encoding";
-            return Err(FrameError::Refused(Status::new(Code::Internal, text)));
-        }
-        let length = u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize;
+        let Some((&[flag, ref length @ ..], _)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
+        let length = u32::from_be_bytes(*length) as usize;
         if length > self.max_bytes {
             let text = format!("grpc: received message larger than max ({length} vs. {})", self.max_bytes);
             return Err(FrameError::Refused(Status::new(Code::ResourceExhausted, text)));
@@ -99,8 +113,21 @@ impl Frames {
             return Ok(None);
         }
         self.buffer.advance(HEADER);
-        Ok(Some(self.buffer.split_to(length).freeze()))
+        let message = self.buffer.split_to(length).freeze();
+        let refused = |text: String| Err(FrameError::Refused(Status::new(Code::Internal, text)));
+        match (flag, self.encoding) {
+            (0, _) => Ok(Some(message)),
+            (1, Encoding::Gzip) => gunzip(&message, self.max_bytes).map(Some).map_err(FrameError::Refused),
+            (1, Encoding::Identity) => refused("grpc: compressed flag set with identity or empty encoding".into()),
+            (other, _) => refused(format!("grpc: received unexpected payload format {other}")),
+        }
     }
+}
+
+fn unreadable(e: &DecodeError) -> Status {
+    let complaint = e.to_string();
+    let end = complaint.floor_char_boundary(MAX_COMPLAINT);
+    Status::new(Code::Internal, format!("grpc: error unmarshalling request: {}", &complaint[..end]))
 }
 
 /// A message with its frame header, in one piece.

@@ -11,7 +11,7 @@ use prost::Message;
 
 use super::metadata::Speaker;
 use super::receive;
-use crate::grpc::{Call, FrameError, MessageReader, Respond, Status};
+use crate::grpc::{Call, Encoding, FrameError, MessageReader, Respond, Status};
 use crate::member::Member;
 
 /// Bytes of a message between members: a run of log entries, or a piece of a file.
@@ -26,7 +26,7 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
             return;
         }
     };
-    let reader = MessageReader::new(body, MAX_MESSAGE);
+    let reader = MessageReader::new(body, Encoding::Identity, MAX_MESSAGE);
     let method = path.strip_prefix("/keelson.peer.Peer/").unwrap_or_default();
     let node = &member.node;
     let (told, by) = (&member, caller.member_id);

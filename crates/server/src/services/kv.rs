@@ -9,6 +9,8 @@ use keelson_api::etcdserverpb::{
 };
 use keelson_api::keelson::command::Action;
 use keelson_state::{self as state, Reply};
+use prost::DecodeError;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::large_range::{self, LargeRange};
 use crate::grpc::{Answer, Status};
@@ -21,6 +23,9 @@ fn mismatched() -> Status {
 
 async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
     state::check_range(request)?;
+    if !request.serializable && member.is_learner() {
+        return Err(Error::NotSupportedForLearner.into());
+    }
     if !request.serializable {
         member.read_barrier().await?;
     }
@@ -89,6 +94,36 @@ pub async fn txn(member: Arc<Member>, request: TxnRequest) -> Result<TxnResponse
     };
     response.header = member.complete(response.header);
     Ok(response)
+}
+
+/// Levels of transactions that etcd's decoder follows, which is more than can be allowed.
+const DEEPEST: usize = 5000;
+
+/// Our decoder gives up long before etcd's does, and what etcd's has read is refused for what it is: too
+/// many operations, one for each level.
+pub fn nested_too_deep(message: &[u8], e: &DecodeError) -> Option<Status> {
+    let gave_up = e.to_string().contains("recursion limit reached");
+    (gave_up && levels(message) < DEEPEST).then(|| Error::TooManyOps.into())
+}
+
+/// How deep the first transaction in each is nested.
+fn levels(mut rest: &[u8]) -> usize {
+    const SUCCESS: u32 = 2;
+    const FAILURE: u32 = 3;
+    const OP_TXN: u32 = 4;
+    let (mut levels, mut in_op) = (0, false);
+    while let Ok((tag, wire)) = decode_key(&mut rest) {
+        let is_deeper = if in_op { tag == OP_TXN } else { matches!(tag, SUCCESS | FAILURE) };
+        if is_deeper && wire == WireType::LengthDelimited {
+            let Some(inner) = decode_varint(&mut rest).ok().and_then(|n| rest.get(..usize::try_from(n).ok()?)) else { break };
+            rest = inner;
+            levels += usize::from(in_op);
+            in_op = !in_op;
+        } else if skip_field(wire, tag, &mut rest, DecodeContext::default()).is_err() {
+            break;
+        }
+    }
+    levels
 }
 
 pub async fn compact(member: Arc<Member>, request: CompactionRequest) -> Result<CompactionResponse, Status> {

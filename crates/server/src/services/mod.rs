@@ -16,7 +16,7 @@ use std::time::Instant;
 use h2::RecvStream;
 use keelson_api::{Code, Error};
 
-use crate::grpc::{Call, MessageReader, Respond, Status};
+use crate::grpc::{Call, Encoding, MessageReader, Respond, Status};
 use crate::member::Member;
 
 pub use kv::range as range_for_health;
@@ -28,11 +28,7 @@ const MESSAGE_OVERHEAD: usize = 512 << 10;
 /// Serves one call from its path to its trailers.
 pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream, mut respond: Respond) {
     let Some(method) = Method::of(path) else {
-        let (service, name) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
-        let known = Method::ALL.iter().any(|m| m.service() == service);
-        let text =
-            if known { format!("unknown method {name} for service {service}") } else { format!("unknown service {service}") };
-        respond.refuse(&Status::new(Code::Unimplemented, text));
+        respond.refuse(&Status::new(Code::Unimplemented, no_such_method(path)));
         return;
     };
     let begun = Instant::now();
@@ -45,21 +41,40 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
     }
 }
 
+/// etcd's library takes what follows the last slash for the method, and a query for a part of it.
+fn no_such_method(path: &str) -> String {
+    match path.strip_prefix('/').and_then(|p| p.rsplit_once('/')) {
+        None => format!("malformed method name: {path:?}"),
+        Some((service, name)) if Method::ALL.iter().any(|m| m.service() == service) => {
+            format!("unknown method {name} for service {service}")
+        }
+        Some((service, _)) => format!("unknown service {service}"),
+    }
+}
+
 async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvStream, mut respond: Respond) -> Option<Code> {
+    let encoding = match Encoding::of(&call.headers) {
+        Ok(encoding) => encoding,
+        Err(status) => return respond.refuse(&status),
+    };
     if call.wants_leader() && member.status().leader.is_none() {
         return respond.refuse(&Error::NoLeader.into());
     }
-    let reader = MessageReader::new(body, member.config.max_request_bytes + MESSAGE_OVERHEAD);
+    let reader = MessageReader::new(body, encoding, member.config.max_request_bytes + MESSAGE_OVERHEAD);
     if method.kind() == "unary" {
         member.metrics.received(method);
         member.metrics.sent(method);
+    }
+    let serves_learners = matches!(method, Method::Range | Method::Status) || method.service() == "grpc.health.v1.Health";
+    if !serves_learners && member.is_learner() {
+        return respond.refuse(&Error::NotSupportedForLearner.into());
     }
     let m = member.clone();
     match method {
         Method::Range => respond.unary_in_pieces(call, reader, |r| kv::range_of_any_size(m, r)).await,
         Method::Put => respond.unary(call, reader, |r| kv::put(m, r)).await,
         Method::DeleteRange => respond.unary(call, reader, |r| kv::delete_range(m, r)).await,
-        Method::Txn => respond.unary(call, reader, |r| kv::txn(m, r)).await,
+        Method::Txn => respond.unary(call, reader.explained_by(kv::nested_too_deep), |r| kv::txn(m, r)).await,
         Method::Compact => respond.unary(call, reader, |r| kv::compact(m, r)).await,
         Method::RangeStream => range_stream::serve(m, reader, respond).await,
         Method::Watch => watch::serve(m, call, reader, respond).await,

@@ -18,7 +18,8 @@ use crate::member::{Member, read_error};
 
 /// Transactions fetched at once.
 const FETCH: usize = 1000;
-/// A response is sent once it has about so many bytes of whole revisions.
+/// A response is sent once it has about so many bytes of whole revisions, and before more is fetched:
+/// that waits where it is until the client has taken this.
 const RESPONSE_BYTES: usize = 1 << 20;
 /// Id of answers that concern the whole stream or no watcher.
 const NO_WATCHER: i64 = -1;
@@ -255,6 +256,8 @@ fn fetch(
         out.add(hub, watcher, transaction, mode)?;
         if out.bytes >= RESPONSE_BYTES {
             out.cut(transaction.revision);
+            let next = transaction.revision + 1;
+            return Ok(Fetched { frames: out.frames, events: out.sent, next, more: true });
         }
     }
     out.cut(next - 1);
