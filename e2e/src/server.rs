@@ -132,7 +132,8 @@ impl Server {
         tail
     }
 
-    /// Ends the process the way an operator does, and waits until it is gone.
+    /// Ends the process the way an operator does, and waits until it is gone. Keelson says that it went well;
+    /// etcd ends by the signal.
     pub async fn stop(&mut self) -> Result<()> {
         let Some(child) = &mut self.child else {
             return Ok(());
@@ -140,9 +141,17 @@ impl Server {
         let pid = Pid::from_child(child);
         kill_process(pid, Signal::TERM).context("SIGTERM")?;
         let name = self.program.name();
-        wait::until(&format!("{name} ends after SIGTERM"), STOP_LIMIT, async || Ok(child.try_wait()?.is_some())).await?;
+        let mut status = None;
+        wait::until(&format!("{name} ends after SIGTERM"), STOP_LIMIT, async || {
+            status = child.try_wait()?;
+            Ok(status.is_some())
+        })
+        .await?;
         self.child = None;
-        Ok(())
+        match status.filter(|s| self.program == Program::Keelson && !s.success()) {
+            Some(status) => bail!("{name} did not stop well: {status}\n{}", self.log_tail()),
+            None => Ok(()),
+        }
     }
 
     /// Sets or unsets a variable of the processes started from now on.

@@ -319,6 +319,9 @@ async fn until_stopped(member: &Member) -> Ended {
     }
 }
 
+/// How long threads that still use the store may take to notice that it is closed.
+const LETTING_GO: Duration = Duration::from_secs(5);
+
 fn stop(runtime: Runtime, workers: &Mutex<Workers>, member: Arc<Member>) {
     member.stopping.send_replace(true);
     Workers::join(workers);
@@ -329,5 +332,13 @@ fn stop(runtime: Runtime, workers: &Mutex<Workers>, member: Arc<Member>) {
         tracing::error!(error = %e, "the state store could not be flushed; the log will be replayed at the next start");
     }
     member.state.store.backend().close();
+    // RocksDB must not be closed while the process tears itself down: whoever has the state lets go of it first.
+    let state = member.state.clone();
+    drop(member);
+    let deadline = std::time::Instant::now() + LETTING_GO;
+    while Arc::strong_count(&state) > 1 && std::time::Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(state);
     tracing::info!("keelson has stopped");
 }

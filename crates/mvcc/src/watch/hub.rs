@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
 
 use bytes::Bytes;
 use keelson_api::Revision;
@@ -100,13 +101,31 @@ impl<B> Shared<B> {
 
 /// The meeting point; clones share it.
 pub struct Hub<B> {
+    dispatch: Arc<Dispatch>,
+    // Let go of after the thread has ended, which has it too.
     shared: Arc<Shared<B>>,
-    dispatch: mpsc::Sender<Vec<Arc<RingTransaction>>>,
+}
+
+/// The thread that marks watchers. It ends with the last handle, and not later: it must not be what
+/// closes the store while the process ends.
+struct Dispatch {
+    queue: Option<mpsc::Sender<Vec<Arc<RingTransaction>>>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Dispatch {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread has been reported by its panic message already.
+            let _ = thread.join();
+        }
+    }
 }
 
 impl<B> Clone for Hub<B> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), dispatch: self.dispatch.clone() }
+        Self { dispatch: self.dispatch.clone(), shared: self.shared.clone() }
     }
 }
 
@@ -134,7 +153,7 @@ pub enum Replay {
 }
 
 impl<B: Backend> Hub<B> {
-    /// Starts the dispatch thread. It ends with the last handle.
+    /// Starts the dispatch thread.
     pub fn start(store: Store<B>) -> std::io::Result<Self> {
         let revision = store.revision();
         let shared = Arc::new(Shared {
@@ -145,15 +164,16 @@ impl<B: Backend> Hub<B> {
             queued: AtomicUsize::new(0),
             waiting: Mutex::default(),
         });
-        let (dispatch, queue) = mpsc::channel::<Vec<Arc<RingTransaction>>>();
+        let (queue, published) = mpsc::channel::<Vec<Arc<RingTransaction>>>();
         let dispatcher = shared.clone();
-        std::thread::Builder::new().name("watch".into()).spawn(move || {
-            while let Ok(transactions) = queue.recv() {
+        let thread = std::thread::Builder::new().name("watch".into()).spawn(move || {
+            while let Ok(transactions) = published.recv() {
                 dispatcher.dispatch(&transactions);
                 dispatcher.queued.fetch_sub(1, Ordering::AcqRel);
             }
         })?;
-        Ok(Self { shared, dispatch })
+        let dispatch = Arc::new(Dispatch { queue: Some(queue), thread: Some(thread) });
+        Ok(Self { dispatch, shared })
     }
 
     /// Publishes transactions that have become readable. Called on the apply thread, in order.
@@ -176,8 +196,10 @@ impl<B: Backend> Hub<B> {
             return self.shared.dispatch(&transactions);
         }
         self.shared.queued.fetch_add(1, Ordering::AcqRel);
-        // The thread lives as long as this sender.
-        let _ = self.dispatch.send(transactions);
+        // The thread lives as long as this handle.
+        if let Some(queue) = &self.dispatch.queue {
+            let _ = queue.send(transactions);
+        }
     }
 
     /// Number of watchers.
