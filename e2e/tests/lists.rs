@@ -53,6 +53,9 @@ async fn streamed(kv: &mut Kv, request: RangeRequest) -> Result<RangeResponse> {
     let mut whole = RangeResponse::default();
     while let Some(piece) = pieces.message().await? {
         let piece = piece.range_response.unwrap_or_default();
+        // A client stops reading at the last key it asked for, and must know the revision by then.
+        ensure!(whole.header.is_none(), "something comes after the piece with the header");
+        ensure!(piece.header.is_none() || !piece.kvs.is_empty() || whole.kvs.is_empty(), "the last keys come before the header");
         whole.kvs.extend(piece.kvs);
         whole.header = piece.header.or(whole.header);
         whole.more |= piece.more;

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use keelson_api::Code;
 use keelson_api::etcdserverpb::{RangeRequest, RangeResponse, RangeStreamResponse};
+use keelson_mvcc::Query;
 use keelson_state as state;
+use prost::Message;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::large_range::{self, Entries};
 use crate::grpc::{FrameError, MessageReader, Respond, Sender, Status, put_header};
-use crate::member::Member;
+use crate::member::{Member, State};
 
 /// Key of field 1 of a `RangeStreamResponse`: the `RangeResponse`.
 const RANGE_RESPONSE: u8 = 0x0a;
@@ -47,60 +49,65 @@ async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
 
 /// Answers false when the client has gone away.
 async fn send(member: &Arc<Member>, request: RangeRequest, sender: &mut Sender) -> Result<bool, Status> {
-    let last = match state::plain_query(&request) {
-        Some(query) => {
-            let list = large_range::measure(member, query).await?;
-            let last = RangeResponse {
-                header: member.header(list.current_revision()),
-                kvs: Vec::new(),
-                more: list.keys() < list.count(),
-                count: i64::try_from(list.count()).unwrap_or(i64::MAX),
-            };
-            let mut entries = Entries::of(list);
-            loop {
-                let piece = entries.next().await?;
-                if piece.is_empty() {
-                    break last;
-                }
-                if sender.send_framed(framed(&piece)).await.is_err() {
-                    return Ok(false);
-                }
-            }
-        }
+    match state::plain_query(&request) {
+        Some(query) => send_list(member, query, sender).await,
         // Keys or their number only: small enough to be found first and cut afterwards.
-        None => {
-            let read = move |s: &crate::member::State, mode| state::range_response(&request, |q| s.store.range(q, mode));
-            let mut whole = member.read(read).await?;
-            whole.header = member.complete(whole.header);
-            while whole.kvs.len() > KEYS {
-                let rest = whole.kvs.split_off(KEYS);
-                let kvs = std::mem::replace(&mut whole.kvs, rest);
-                let range_response = Some(RangeResponse { kvs, ..RangeResponse::default() });
-                if sender.send(&RangeStreamResponse { range_response }).await.is_err() {
-                    return Ok(false);
-                }
-            }
-            whole
-        }
-    };
-    Ok(sender.send(&RangeStreamResponse { range_response: Some(last) }).await.is_ok())
+        None => send_whole(member, request, sender).await,
+    }
 }
 
-/// Encoded entries as a whole message in its frame.
-fn framed(entries: &[u8]) -> Bytes {
-    let length = 1 + encoded_len_varint(entries.len() as u64) + entries.len();
+async fn send_list(member: &Arc<Member>, query: Query, sender: &mut Sender) -> Result<bool, Status> {
+    let list = large_range::measure(member, query).await?;
+    let header = member.header(list.current_revision());
+    let more = list.keys() < list.count();
+    let count = i64::try_from(list.count()).unwrap_or(i64::MAX);
+    let mut entries = Entries::of(list);
+    let mut piece = entries.next().await?;
+    loop {
+        let next = entries.next().await?;
+        if next.is_empty() {
+            break;
+        }
+        if sender.send_framed(framed(&[&std::mem::replace(&mut piece, next)])).await.is_err() {
+            return Ok(false);
+        }
+    }
+    // A client that has got as many keys as it asked for reads no further: the header comes with the last of them.
+    let head = RangeResponse { header, ..RangeResponse::default() }.encode_to_vec();
+    let tail = RangeResponse { more, count, ..RangeResponse::default() }.encode_to_vec();
+    Ok(sender.send_framed(framed(&[&head, &piece, &tail])).await.is_ok())
+}
+
+async fn send_whole(member: &Arc<Member>, request: RangeRequest, sender: &mut Sender) -> Result<bool, Status> {
+    let read = move |s: &State, mode| state::range_response(&request, |q| s.store.range(q, mode));
+    let mut whole = member.read(read).await?;
+    whole.header = member.complete(whole.header);
+    while whole.kvs.len() > KEYS {
+        let rest = whole.kvs.split_off(KEYS);
+        let kvs = std::mem::replace(&mut whole.kvs, rest);
+        let range_response = Some(RangeResponse { kvs, ..RangeResponse::default() });
+        if sender.send(&RangeStreamResponse { range_response }).await.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(sender.send(&RangeStreamResponse { range_response: Some(whole) }).await.is_ok())
+}
+
+/// A `RangeResponse`, given in encoded parts, as a whole message in its frame.
+fn framed(parts: &[&[u8]]) -> Bytes {
+    let inner: usize = parts.iter().map(|p| p.len()).sum();
+    let length = 1 + encoded_len_varint(inner as u64) + inner;
     let mut out = BytesMut::with_capacity(5 + length);
     put_header(&mut out, length);
     out.put_u8(RANGE_RESPONSE);
-    encode_varint(entries.len() as u64, &mut out);
-    out.extend_from_slice(entries);
+    encode_varint(inner as u64, &mut out);
+    parts.iter().for_each(|part| out.extend_from_slice(part));
     out.freeze()
 }
 
 #[cfg(test)]
 mod tests {
     use keelson_api::mvccpb::KeyValue;
-    use prost::Message;
 
     use super::*;
 
@@ -108,7 +115,8 @@ mod tests {
     fn a_framed_piece_is_a_message_with_its_entries() {
         let kv = KeyValue { key: "k".into(), value: vec![7; 300].into(), ..KeyValue::default() };
         let response = RangeResponse { kvs: vec![kv; 3], ..RangeResponse::default() };
-        let frame = framed(&response.encode_to_vec());
+        let encoded = response.encode_to_vec();
+        let frame = framed(&[&encoded[..7], &encoded[7..]]);
         assert_eq!(frame[1..5], u32::try_from(frame.len() - 5).unwrap().to_be_bytes());
         let message = RangeStreamResponse::decode(&frame[5..]).unwrap();
         assert_eq!(message.range_response, Some(response));
