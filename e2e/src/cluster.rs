@@ -7,7 +7,8 @@ use keelson_api::etcdserverpb::cluster_client::ClusterClient;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_api::etcdserverpb::{
-    HashKvRequest, Member, MemberAddRequest, MemberListRequest, PutRequest, RangeRequest, StatusRequest, StatusResponse,
+    HashKvRequest, Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest, StatusRequest,
+    StatusResponse,
 };
 use tonic::Request;
 
@@ -32,6 +33,22 @@ fn limited<T>(message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.set_timeout(CALL_LIMIT);
     request
+}
+
+/// A change of members, tried again while the members have not been connected for long enough: etcd, too, wants five
+/// seconds of that.
+async fn when_healthy<T>(mut change: impl AsyncFnMut() -> Result<tonic::Response<T>, tonic::Status>) -> Result<T> {
+    let mut done = None;
+    wait::until("the members count as healthy", AGREE_LIMIT, async || match change().await {
+        Ok(answer) => {
+            done = Some(answer.into_inner());
+            Ok(true)
+        }
+        Err(e) if e.message() == "etcdserver: unhealthy cluster" => Ok(false),
+        Err(e) => Err(e.into()),
+    })
+    .await?;
+    done.context("the change was answered")
 }
 
 impl Cluster {
@@ -73,17 +90,24 @@ impl Cluster {
         self.prepare(&reservation)?;
         let number = self.members.len() - 1;
         let request = MemberAddRequest { peer_ur_ls: vec![self.members[number].peer_url()], is_learner };
-        let added = match ClusterClient::connect(self.members[by].client_url()).await?.member_add(limited(request)).await {
-            Ok(added) => added.into_inner().member.context("an added member is in the answer")?,
+        let mut client = ClusterClient::connect(self.members[by].client_url()).await?;
+        let added = match when_healthy(async || client.member_add(limited(request.clone())).await).await {
+            Ok(added) => added.member.context("an added member is in the answer")?,
             Err(e) => {
                 self.members.pop();
-                return Err(e.into());
+                return Err(e);
             }
         };
         let named = self.named();
         self.members[number].set_cluster(named, true);
         drop(reservation);
         Ok((number, added.id))
+    }
+
+    /// Removes a member through member `by`.
+    pub async fn remove(&self, by: usize, id: u64) -> Result<()> {
+        let mut client = ClusterClient::connect(self.members[by].client_url()).await?;
+        when_healthy(async || client.member_remove(limited(MemberRemoveRequest { id })).await).await.map(|_| ())
     }
 
     pub async fn status(&self, number: usize) -> Result<StatusResponse> {

@@ -9,8 +9,8 @@ use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_api::etcdserverpb::watch_client::WatchClient;
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
 use keelson_api::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, MemberPromoteRequest, MemberRemoveRequest, MoveLeaderRequest,
-    WatchCreateRequest, WatchRequest,
+    LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, MemberPromoteRequest, MemberRemoveRequest,
+    MoveLeaderRequest, WatchCreateRequest, WatchRequest,
 };
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
@@ -64,7 +64,8 @@ async fn writes_go_on_when_the_leader_dies_and_it_catches_up_when_it_is_back() -
         cluster.put(leader, "before", "x").await?;
         cluster.members[leader].kill();
         let died = Instant::now();
-        wait::until("writes go on", LIMIT, async || Ok(cluster.put(others[0], "after", &round.to_string()).await.is_ok())).await?;
+        wait::until("writes go on", LIMIT, async || Ok(cluster.put(others[0], "after", &round.to_string()).await.is_ok()))
+            .await?;
         println!("round {round}: writes resumed after {:?}", died.elapsed());
         for other in others {
             ensure!(cluster.get(other, "after").await? == Some(round.to_string()));
@@ -129,7 +130,7 @@ async fn members_are_added_promoted_and_removed_under_etcds_checks() -> Result<(
 
     let refused = members.member_remove(MemberRemoveRequest { id: 7 }).await.unwrap_err();
     ensure!(refused.message() == "etcdserver: member not found", "{refused}");
-    members.member_remove(MemberRemoveRequest { id: third_id }).await?;
+    cluster.remove(0, third_id).await?;
     ensure!(cluster.list(0).await?.len() == 2);
     wait::until("the removed member ends", LIMIT, async || Ok(cluster.members[third].exit_status()?.is_some())).await?;
     let status = cluster.members[third].exit_status()?.context("it has ended")?;
@@ -168,8 +169,7 @@ async fn a_member_whose_data_is_gone_is_refused_until_it_is_removed_and_added() 
     wait::until("the empty member gives up", LIMIT, async || Ok(cluster.members[lost].exit_status()?.is_some())).await?;
     ensure!(cluster.members[lost].log().contains("is gone"), "{}", cluster.members[lost].log_tail());
 
-    let mut members = ClusterClient::connect(cluster.members[leader].client_url()).await?;
-    members.member_remove(MemberRemoveRequest { id }).await?;
+    cluster.remove(leader, id).await?;
     cluster.members.remove(lost);
     let leader = cluster.leader(&[0, 1]).await?;
     let (new, new_id) = cluster.add(leader, false).await?;

@@ -8,8 +8,8 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use keelson_storage::{LogError, LogStore};
-use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use openraft::OptionalSend;
+use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 

@@ -109,7 +109,10 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, _: &SnapshotMetaOf<Types>, _: StateSnapshot) -> Result<(), io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "a checkpoint takes its place when the member starts, and never while it runs"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a checkpoint takes its place when the member starts, and never while it runs",
+        ))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, StateSnapshot>>, io::Error> {

@@ -249,11 +249,7 @@ impl RaftNetworkV2<Types> for Peer {
         _: RPCOption,
     ) -> Result<TransferLeaderResponse<Types>, RPCError<Types>> {
         let reply = self.transport.transfer(self.to, wire::transfer_request(&request)).await.map_err(rpc_error)?;
-        if reply.refused.is_empty() {
-            Ok(Ok(()))
-        } else {
-            Err(RPCError::Network(NetworkError::from_string(reply.refused)))
-        }
+        if reply.refused.is_empty() { Ok(Ok(())) } else { Err(RPCError::Network(NetworkError::from_string(reply.refused))) }
     }
 
     fn backoff(&self) -> Option<Backoff> {

@@ -31,9 +31,9 @@ impl Node {
         let heard = self.heard.clone();
         let broken = Arc::new(Mutex::new(None));
         let noted = broken.clone();
-        let requests = requests.map(|r| r.and_then(wire::to_append_request)).scan((), move |(), request| {
-            std::future::ready(request.map_err(|e| *noted.lock() = Some(e)).ok())
-        });
+        let requests = requests
+            .map(|r| r.and_then(wire::to_append_request))
+            .scan((), move |(), request| std::future::ready(request.map_err(|e| *noted.lock() = Some(e)).ok()));
         let results = self.raft.stream_append(requests).map(move |result| {
             let result = result.map_err(failed)?;
             if result.is_ok() {

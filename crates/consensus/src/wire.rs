@@ -3,7 +3,9 @@
 use std::io;
 
 use keelson_api::keelson::peer::{self, append_reply};
-use openraft::raft::{AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse};
+use openraft::raft::{
+    AppendEntriesRequest, StreamAppendError, StreamAppendResult, TransferLeaderRequest, VoteRequest, VoteResponse,
+};
 
 use crate::codec;
 use crate::types::{RaftLogId, RaftVote, Types};

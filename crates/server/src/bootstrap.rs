@@ -109,7 +109,8 @@ async fn ask_others(config: &Config) -> anyhow::Result<Running> {
             Err(_) => why = anyhow::anyhow!("{url} has not answered within {ASK_LIMIT:?}"),
         }
     }
-    Err(why.context("cannot fetch cluster info from peer urls; check that the members of --initial-cluster run and can be reached"))
+    Err(why
+        .context("cannot fetch cluster info from peer urls; check that the members of --initial-cluster run and can be reached"))
 }
 
 async fn ask(url: &str) -> anyhow::Result<Running> {
@@ -140,7 +141,11 @@ fn find_me(config: &Config, running: &Running) -> anyhow::Result<u64> {
         );
     }
     if running.members.len() != config.initial_cluster.len() {
-        bail!("member count is unequal: --initial-cluster names {}, the cluster has {}", config.initial_cluster.len(), running.members.len());
+        bail!(
+            "member count is unequal: --initial-cluster names {}, the cluster has {}",
+            config.initial_cluster.len(),
+            running.members.len()
+        );
     }
     tracing::info!(member_id = format!("{:x}", me.id), is_learner = me.is_learner, "joining a cluster");
     Ok(me.id)

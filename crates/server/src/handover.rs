@@ -17,9 +17,11 @@ const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// Whether a voter could take over right now.
 fn is_ready(member: &Member, id: u64) -> bool {
     let committed = member.status().committed;
-    member.node.progress().get(&id).is_some_and(|p| {
-        p.matched.is_some_and(|m| m + CLOSE >= committed) && p.answered.is_some_and(|ago| ago < SILENT)
-    })
+    member
+        .node
+        .progress()
+        .get(&id)
+        .is_some_and(|p| p.matched.is_some_and(|m| m + CLOSE >= committed) && p.answered.is_some_and(|ago| ago < SILENT))
 }
 
 /// Makes another voter leader, and waits until it is.

@@ -37,7 +37,9 @@ pub async fn ask(member: &Arc<Member>, request: Request) -> Result<Reply, Error>
             None => None,
         };
         match reply {
-            Some(Reply::Error(text)) => return Err(Error::ALL.iter().copied().find(|e| e.text() == text).unwrap_or(Error::Timeout)),
+            Some(Reply::Error(text)) => {
+                return Err(Error::ALL.iter().copied().find(|e| e.text() == text).unwrap_or(Error::Timeout));
+            }
             Some(Reply::NotLeader(_)) | None => {}
             Some(reply) => return Ok(reply),
         }
@@ -74,7 +76,9 @@ async fn here(member: &Arc<Member>, request: Request) -> Reply {
         return Reply::NotLeader(true);
     }
     let done = match request {
-        Request::Renew(r) => renew(member, r.id).await.map(|ttl| Reply::Renewed(LeaseKeepAliveResponse { header: None, id: r.id, ttl })),
+        Request::Renew(r) => {
+            renew(member, r.id).await.map(|ttl| Reply::Renewed(LeaseKeepAliveResponse { header: None, id: r.id, ttl }))
+        }
         Request::TimeToLive(r) => time_to_live(member, &r).await.map(Reply::TimeToLive),
         Request::Add(r) => membership::add(member, &r).await.map(Reply::Added),
         Request::Remove(r) => membership::remove(member, r.id).await.map(|()| Reply::Done(true)),

@@ -178,7 +178,12 @@ impl Member {
 
     /// A whole state has arrived: ends this run of the member, so that the next begins with it.
     pub fn start_anew(&self) {
-        self.end.send_if_modified(|end| end.is_none() && { *end = Some(End::Anew); true });
+        self.end.send_if_modified(|end| {
+            end.is_none() && {
+                *end = Some(End::Anew);
+                true
+            }
+        });
     }
 
     /// How long a request may wait for consensus.

@@ -158,7 +158,8 @@ pub async fn follow_list(member: Arc<Member>) {
         // Woken for speed; the interval is for what a wake cannot tell, such as a learner catching up.
         let _ = tokio::time::timeout(INTERVAL, member.members_changed.notified()).await;
         let leads = member.status().is_leader;
-        if member.state.is_removed(member.member_id) && !(leads && member.node.configuration().voters.contains(&member.member_id)) {
+        if member.state.is_removed(member.member_id) && !(leads && member.node.configuration().voters.contains(&member.member_id))
+        {
             member.end.send_replace(Some(End::Removed));
             return;
         }
@@ -172,7 +173,12 @@ pub async fn follow_list(member: Arc<Member>) {
 }
 
 /// The voters and learners after the next step, if one is needed.
-fn next_step(now: &Configuration, list: &[Listed], me: u64, caught_up: impl Fn(u64) -> bool) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
+fn next_step(
+    now: &Configuration,
+    list: &[Listed],
+    me: u64,
+    caught_up: impl Fn(u64) -> bool,
+) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
     let listed: BTreeSet<u64> = list.iter().map(|m| m.id).collect();
     let mut voters = now.voters.clone();
     let mut learners: BTreeSet<u64> = now.learners.intersection(&listed).copied().collect();
@@ -199,7 +205,8 @@ async fn step(member: &Arc<Member>) -> std::io::Result<()> {
     let committed = member.status().committed;
     let caught_up = |id| progress.get(&id).and_then(|p| p.matched).is_some_and(|m| m + CLOSE >= committed);
     let Some((voters, learners)) = next_step(&now, &list, member.member_id, caught_up) else { return Ok(()) };
-    let left: Vec<u64> = now.voters.union(&now.learners).filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
+    let left: Vec<u64> =
+        now.voters.union(&now.learners).filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
     if member.node.reconfigure(&now, voters, &learners).await? {
         for id in left.into_iter().filter(|id| *id != member.member_id) {
             tell_removed(member, id);

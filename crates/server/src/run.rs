@@ -21,13 +21,13 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, Semaphore};
 
+use crate::bootstrap::{self, Beginning};
 use crate::config::Config;
 use crate::conn::Surface;
 use crate::disk::Disk;
 use crate::files::{self, Files};
 use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
-use crate::bootstrap::{self, Beginning};
 use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Patience, PeerTransport, Speaker};
@@ -236,7 +236,8 @@ fn flushed_position(backend: &StateBackend) -> std::io::Result<Position> {
 fn take_arrived(data_dir: &DataDir, log: &LogStore) -> anyhow::Result<()> {
     let Some(arrived) = data_dir.arrived()? else { return Ok(()) };
     if let Some(folder) = arrived.folder() {
-        let row = StateBackend::peek(folder, Table::Meta, keelson_state::APPLIED)?.context("the state that has arrived has no position")?;
+        let row = StateBackend::peek(folder, Table::Meta, keelson_state::APPLIED)?
+            .context("the state that has arrived has no position")?;
         let position: Position = prost::Message::decode(row)?;
         tracing::info!(index = position.index, term = position.term, "taking the state that has arrived");
         fit_log(log, &position)?;

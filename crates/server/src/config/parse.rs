@@ -1,7 +1,7 @@
 //! From values to a checked configuration.
 
-use std::ffi::OsString;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 

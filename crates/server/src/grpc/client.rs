@@ -90,7 +90,12 @@ impl Connection {
     }
 
     /// A call of one message and one answer.
-    pub async fn call<R: Message + Default>(&self, path: &str, metadata: &HeaderMap, message: &impl Message) -> Result<R, CallError> {
+    pub async fn call<R: Message + Default>(
+        &self,
+        path: &str,
+        metadata: &HeaderMap,
+        message: &impl Message,
+    ) -> Result<R, CallError> {
         let (response, mut sender) = self.begin(path, metadata).await?;
         sender.send(message).await.map_err(|Gone| lost("the connection was lost"))?;
         sender.close();

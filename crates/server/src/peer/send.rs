@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use keelson_api::keelson::peer::{SnapshotHead, SnapshotPiece, SnapshotReply, Vote, LogId, snapshot_piece::Piece};
+use keelson_api::keelson::peer::{LogId, SnapshotHead, SnapshotPiece, SnapshotReply, Vote, snapshot_piece::Piece};
 use keelson_consensus::{Checkpoint, PeerError};
 use tokio::io::AsyncReadExt;
 
