@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "etcd/v3lockpb.proto",
     "grpc/health.proto",
     "keelson/command.proto",
+    "keelson/peer.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -6,6 +6,7 @@
 //! what is left, [`power`] takes from their files what was not synced. [`raw`] speaks to them as no
 //! proper client does.
 
+pub mod cluster;
 pub mod durability;
 pub mod etcdctl;
 pub mod kubernetes;

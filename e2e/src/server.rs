@@ -26,6 +26,9 @@ const TAIL_COLUMNS: usize = 300;
 #[derive(Debug)]
 pub struct Server {
     program: Program,
+    name: String,
+    /// Members of its cluster as the flag names them; itself alone if there are no others.
+    initial_cluster: Option<String>,
     extra_flags: Vec<String>,
     env: BTreeMap<&'static str, String>,
     ulimit: Option<&'static str>,
@@ -46,6 +49,8 @@ impl Server {
             let reservation = Reservation::new()?;
             let mut server = Self {
                 program,
+                name: "default".to_owned(),
+                initial_cluster: None,
                 extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
                 env: BTreeMap::new(),
                 ulimit: None,
@@ -62,6 +67,32 @@ impl Server {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// A member of a cluster, not started yet.
+    pub fn member(program: Program, name: &str, ports: Ports, extra_flags: &[&str]) -> Result<Self> {
+        Ok(Self {
+            program,
+            name: name.to_owned(),
+            initial_cluster: None,
+            extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
+            env: BTreeMap::new(),
+            ulimit: None,
+            ports,
+            dir: TempDir::with_prefix("keelson-e2e-")?,
+            child: None,
+        })
+    }
+
+    /// Which members the flags name from now on, and whether the cluster is there already.
+    pub fn set_cluster(&mut self, initial_cluster: String, exists: bool) {
+        self.initial_cluster = Some(initial_cluster);
+        self.extra_flags.retain(|flag| !flag.starts_with("--initial-cluster-state="));
+        self.extra_flags.push(format!("--initial-cluster-state={}", if exists { "existing" } else { "new" }));
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn program(&self) -> Program {
@@ -200,6 +231,21 @@ impl Server {
         self.launch().await
     }
 
+    /// Starts the process without waiting for it to answer.
+    pub fn spawn(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            bail!("{} still runs", self.program.name());
+        }
+        self.execute()
+    }
+
+    /// Stops the process where it is, or lets it go on.
+    pub fn pause(&self, paused: bool) -> Result<()> {
+        let child = self.child.as_ref().context("the server does not run")?;
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(child), signal).context("a signal to the server")
+    }
+
     /// Replaces the process and all its data with a fresh one on the same ports.
     pub async fn start_over(&mut self) -> Result<()> {
         self.kill();
@@ -208,17 +254,23 @@ impl Server {
     }
 
     async fn launch(&mut self) -> Result<()> {
+        self.execute()?;
+        self.ready().await.map_err(|error| error.context(self.log_tail()))
+    }
+
+    fn execute(&mut self) -> Result<()> {
         // Appended, so that the log of a crashed process is still there after its restart.
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let client_url = self.client_url();
         let peer_url = self.peer_url();
+        let cluster = self.initial_cluster.clone().unwrap_or_else(|| format!("{}={peer_url}", self.name));
         let child = self
             .command()?
-            .args(["--name", "default"])
+            .args(["--name", &self.name])
             .args([Path::new("--data-dir"), &self.data_dir()])
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &format!("default={peer_url}")])
+            .args(["--initial-cluster", &cluster])
             .args(&self.extra_flags)
             .envs(&self.env)
             .stdin(Stdio::null())
@@ -227,7 +279,7 @@ impl Server {
             .spawn()
             .with_context(|| format!("starting {}", self.program.name()))?;
         self.child = Some(child);
-        self.ready().await.map_err(|error| error.context(self.log_tail()))
+        Ok(())
     }
 
     fn command(&self) -> Result<Command> {
@@ -239,7 +291,7 @@ impl Server {
     }
 
     /// Ready means that a linearizable read is answered: there is a leader and it applies.
-    async fn ready(&mut self) -> Result<()> {
+    pub async fn ready(&mut self) -> Result<()> {
         let (name, url) = (self.program.name(), self.client_url());
         wait::until(&format!("{name} answers on {url}"), START_LIMIT, async || {
             if let Some(child) = &mut self.child

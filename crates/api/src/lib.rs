@@ -43,4 +43,9 @@ pub mod health {
 #[allow(missing_docs, clippy::all)]
 pub mod keelson {
     include!(concat!(env!("OUT_DIR"), "/keelson.rs"));
+
+    /// What members say to each other.
+    pub mod peer {
+        include!(concat!(env!("OUT_DIR"), "/keelson.peer.rs"));
+    }
 }

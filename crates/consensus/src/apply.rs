@@ -19,7 +19,8 @@ use prost::Message;
 use tokio::sync::watch;
 
 use crate::codec;
-use crate::types::{BatchReply, RaftEntry, Types};
+use crate::pending::{Pending, Replies, Waiting};
+use crate::types::{RaftEntry, Types};
 
 /// A write to the state store is cut after about so many bytes.
 const COMMIT_BYTES: usize = 4 << 20;
@@ -42,13 +43,21 @@ pub(crate) struct Applier<B: Backend> {
     machine: Machine<B>,
     position: Position,
     observer: Arc<dyn Observer>,
+    pending: Arc<Pending>,
     applied_index: watch::Sender<u64>,
 }
 
+/// Whom to tell once a batch can be read.
+#[derive(Default)]
+struct Answers {
+    responders: Vec<ApplyResponder<Types>>,
+    waiting: Vec<(Waiting, Replies)>,
+}
+
 impl<B: Backend> Applier<B> {
-    pub(crate) fn new(machine: Machine<B>, position: Position, observer: Arc<dyn Observer>) -> Self {
+    pub(crate) fn new(machine: Machine<B>, position: Position, observer: Arc<dyn Observer>, pending: Arc<Pending>) -> Self {
         let applied_index = watch::Sender::new(position.index);
-        Self { machine, position, observer, applied_index }
+        Self { machine, position, observer, pending, applied_index }
     }
 
     /// Index of the newest applied entry.
@@ -63,13 +72,16 @@ impl<B: Backend> Applier<B> {
         }
     }
 
-    fn commit(&mut self, answers: &mut Vec<(ApplyResponder<Types>, BatchReply)>) -> io::Result<()> {
+    fn commit(&mut self, answers: &mut Answers) -> io::Result<()> {
         let begun = Instant::now();
         let applied = self.machine.commit(&self.position).map_err(io::Error::other)?;
         self.observer.applied(applied, begun.elapsed());
         self.applied_index.send_replace(self.position.index);
-        for (responder, replies) in answers.drain(..) {
-            responder.send(replies);
+        for (waiting, replies) in answers.waiting.drain(..) {
+            waiting.answer(replies);
+        }
+        for responder in answers.responders.drain(..) {
+            responder.send(());
         }
         Ok(())
     }
@@ -77,26 +89,31 @@ impl<B: Backend> Applier<B> {
 
 impl<B: Backend> Apply for Applier<B> {
     fn apply(&mut self, entries: Run) -> io::Result<()> {
-        let mut answers: Vec<(ApplyResponder<Types>, BatchReply)> = Vec::new();
+        let mut answers = Answers::default();
         for (entry, responder) in entries {
             let term = codec::term_of(&entry.log_id);
-            let mut replies = BatchReply::new();
+            if term > self.position.term {
+                self.pending.term_began(term);
+            }
             match &entry.payload {
                 EntryPayload::Blank => {}
                 EntryPayload::Membership(m) => {
                     self.position.membership = Some(codec::membership_row(Some(&entry.log_id), m));
                 }
                 EntryPayload::Normal(batch) => {
-                    for command in codec::unpack(batch) {
+                    let (id, commands) = codec::unpack(batch)?;
+                    let mut replies = Replies::new();
+                    for command in commands {
                         replies.push(self.command(command?, term).map_err(io::Error::other)?);
+                    }
+                    if let Some(waiting) = self.pending.take(id) {
+                        answers.waiting.push((waiting, replies));
                     }
                 }
             }
             self.position.term = term;
             self.position.index = entry.log_id.index;
-            if let Some(responder) = responder {
-                answers.push((responder, replies));
-            }
+            answers.responders.extend(responder);
             if self.machine.pending_bytes() > COMMIT_BYTES {
                 self.commit(&mut answers)?;
             }

@@ -9,6 +9,7 @@ use keelson_state::Position;
 use openraft::{EmptyNode, EntryPayload};
 use prost::Message;
 
+use crate::pending::BatchId;
 use crate::types::{Batch, RaftEntry, RaftLogId, RaftMembership, RaftStoredMembership, RaftVote};
 
 const BLANK: u8 = 0;
@@ -92,8 +93,10 @@ pub(crate) fn decode_vote(row: &[u8]) -> io::Result<RaftVote> {
 }
 
 /// Packs encoded commands into one entry.
-pub(crate) fn pack<'a>(commands: impl Iterator<Item = &'a Bytes> + Clone) -> Batch {
-    let mut out = BytesMut::with_capacity(commands.clone().map(|c| c.len() + 4).sum());
+pub(crate) fn pack<'a>(id: BatchId, commands: impl Iterator<Item = &'a Bytes> + Clone) -> Batch {
+    let mut out = BytesMut::with_capacity(16 + commands.clone().map(|c| c.len() + 4).sum::<usize>());
+    out.put_u64(id.run);
+    out.put_u64(id.number);
     for command in commands {
         out.put_u32(u32::try_from(command.len()).expect("a command is far below 4 GiB"));
         out.put_slice(command);
@@ -101,10 +104,11 @@ pub(crate) fn pack<'a>(commands: impl Iterator<Item = &'a Bytes> + Clone) -> Bat
     Batch(out.freeze())
 }
 
-/// The commands of an entry, sharing its memory.
-pub(crate) fn unpack(batch: &Batch) -> impl Iterator<Item = io::Result<Bytes>> {
+/// Whose batch an entry is, and its commands, sharing its memory.
+pub(crate) fn unpack(batch: &Batch) -> io::Result<(BatchId, impl Iterator<Item = io::Result<Bytes>>)> {
     let mut rest = batch.0.clone();
-    std::iter::from_fn(move || {
+    let (Ok(run), Ok(number)) = (rest.try_get_u64(), rest.try_get_u64()) else { return Err(damaged("a batch of commands")) };
+    let commands = std::iter::from_fn(move || {
         if rest.is_empty() {
             return None;
         }
@@ -114,7 +118,20 @@ pub(crate) fn unpack(batch: &Batch) -> impl Iterator<Item = io::Result<Bytes>> {
             return Some(Err(damaged("a batch of commands")));
         };
         Some(Ok(rest.split_to(length)))
-    })
+    });
+    Ok((BatchId { run, number }, commands))
+}
+
+/// Bytes that an entry takes in memory, about.
+pub(crate) fn weight(entry: &RaftEntry) -> usize {
+    match &entry.payload {
+        EntryPayload::Normal(batch) => batch.0.len() + 64,
+        _ => 64,
+    }
+}
+
+pub(crate) fn index_of(entry: &RaftEntry) -> u64 {
+    entry.log_id.index
 }
 
 pub(crate) fn membership_row(id: Option<&RaftLogId>, m: &RaftMembership) -> MembershipRow {
@@ -159,8 +176,11 @@ mod tests {
 
     #[test]
     fn entries_votes_and_positions_survive_a_round_trip_and_reject_damage() {
-        let batch = pack([Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")].iter());
-        let commands: Vec<_> = unpack(&batch).map(Result::unwrap).collect();
+        let name = BatchId { run: 5, number: 6 };
+        let batch = pack(name, [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")].iter());
+        let (id, commands) = unpack(&batch).unwrap();
+        assert_eq!(id, name);
+        let commands: Vec<_> = commands.map(Result::unwrap).collect();
         assert_eq!(commands, [Bytes::from_static(b"one"), Bytes::new(), Bytes::from_static(b"three")]);
         let members = RaftMembership::new(
             vec![BTreeSet::from([1, 2])],
@@ -172,7 +192,8 @@ mod tests {
             assert_eq!(decode_entry(9, row.clone()).unwrap(), entry);
             assert!(decode_entry(9, row.slice(..4)).is_err());
         }
-        assert!(unpack(&Batch(batch.0.slice(..5))).any(|c| c.is_err()));
+        assert!(unpack(&Batch(batch.0.slice(..5))).is_err());
+        assert!(unpack(&Batch(batch.0.slice(..21))).unwrap().1.any(|c| c.is_err()));
         let vote = RaftVote::new_committed(3, u64::MAX);
         assert_eq!(decode_vote(&encode_vote(&vote)).unwrap(), vote);
         assert!(decode_vote(&[1]).is_err());

@@ -3,13 +3,25 @@
 
 mod apply;
 mod codec;
+mod fit;
+mod lead;
 mod log;
 mod machine;
+mod members;
 mod network;
 mod node;
+mod pending;
 mod propose;
 mod read_index;
+mod serve;
+mod snapshot;
+mod transport;
 mod types;
+mod wire;
 
 pub use apply::Observer;
+pub use fit::fit_log;
+pub use members::{Configuration, Progress};
 pub use node::{Node, NodeError, NodeOptions, Status};
+pub use snapshot::{Checkpoint, MakeCheckpoint};
+pub use transport::{Answer, PeerError, Replies, Requests, Transport};

@@ -8,8 +8,8 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use keelson_storage::{LogError, LogStore};
+use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
@@ -20,10 +20,12 @@ use crate::types::{RaftEntry, RaftLogId, RaftVote, Types};
 const CACHE_BYTES: usize = 16 << 20;
 /// Bytes read from disk at once.
 const READ_BYTES: usize = 8 << 20;
+/// Bytes of entries in one request to a follower, about.
+const REQUEST_BYTES: usize = 1 << 20;
 
 const VOTE: &str = "vote";
 const COMMITTED: &str = "committed";
-const PURGED: &str = "purged";
+pub(crate) const PURGED: &str = "purged";
 
 /// The newest entries, without a gap up to the last one.
 #[derive(Default)]
@@ -32,20 +34,13 @@ struct Recent {
     bytes: usize,
 }
 
-fn weight(entry: &RaftEntry) -> usize {
-    match &entry.payload {
-        EntryPayload::Normal(batch) => batch.0.len() + 64,
-        _ => 64,
-    }
-}
-
 impl Recent {
     fn push(&mut self, entry: RaftEntry, durable: u64) {
         if self.entries.back().is_some_and(|last| last.log_id.index + 1 != entry.log_id.index) {
             self.entries.clear();
             self.bytes = 0;
         }
-        self.bytes += weight(&entry);
+        self.bytes += codec::weight(&entry);
         self.entries.push_back(entry);
         // What is not on disk yet can only be read from here.
         while self.bytes > CACHE_BYTES && self.entries.front().is_some_and(|e| e.log_id.index <= durable) {
@@ -55,7 +50,7 @@ impl Recent {
 
     fn pop_front(&mut self) {
         if let Some(entry) = self.entries.pop_front() {
-            self.bytes -= weight(&entry);
+            self.bytes -= codec::weight(&entry);
         }
     }
 
@@ -63,17 +58,25 @@ impl Recent {
         self.entries.front().map(|e| e.log_id.index)
     }
 
-    fn range(&self, from: u64, to: u64) -> Option<Vec<RaftEntry>> {
+    /// Entries of a range of indexes, stopping early once `max_bytes` are exceeded; `None` if it begins
+    /// before what is kept.
+    fn range(&self, from: u64, to: u64, max_bytes: usize) -> Option<Vec<RaftEntry>> {
         let first = self.first()?;
         let skip = usize::try_from(from.checked_sub(first)?).ok()?;
         let take = usize::try_from(to.saturating_sub(from)).ok()?;
-        Some(self.entries.iter().skip(skip).take(take).cloned().collect())
+        let mut bytes = 0_usize;
+        let fits = |e: &&RaftEntry| {
+            let before = bytes;
+            bytes += codec::weight(e);
+            before <= max_bytes
+        };
+        Some(self.entries.iter().skip(skip).take(take).take_while(fits).cloned().collect())
     }
 
     fn truncate_from(&mut self, index: u64) {
         while self.entries.back().is_some_and(|e| e.log_id.index >= index) {
             if let Some(entry) = self.entries.pop_back() {
-                self.bytes -= weight(&entry);
+                self.bytes -= codec::weight(&entry);
             }
         }
     }
@@ -133,6 +136,44 @@ impl Log {
     }
 }
 
+impl Log {
+    /// Reads entries, from memory if they are there, at least one and about `max_bytes`.
+    async fn read(&self, from: u64, to: u64, max_bytes: usize) -> Result<Vec<RaftEntry>, io::Error> {
+        if let Some(entries) = self.inner.recent.lock().range(from, to, max_bytes) {
+            return Ok(entries);
+        }
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || inner.read(from, to, max_bytes)).await.map_err(io::Error::other)?
+    }
+}
+
+impl Inner {
+    /// Reads entries from disk, and the rest from memory where it may not be on disk yet.
+    fn read(&self, from: u64, to: u64, max_bytes: usize) -> io::Result<Vec<RaftEntry>> {
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        let mut next = from;
+        while next < to && bytes <= max_bytes {
+            let rows = self.store.read(next..to, READ_BYTES.min(max_bytes - bytes)).map_err(io_error)?;
+            if rows.is_empty() {
+                break;
+            }
+            for (index, row) in rows {
+                bytes += row.len();
+                entries.push(codec::decode_entry(index, row)?);
+                next = index + 1;
+            }
+            if bytes <= max_bytes
+                && let Some(rest) = self.recent.lock().range(next, to, max_bytes - bytes)
+            {
+                entries.extend(rest);
+                break;
+            }
+        }
+        Ok(entries)
+    }
+}
+
 impl RaftLogReader<Types> for Log {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
@@ -148,30 +189,11 @@ impl RaftLogReader<Types> for Log {
             Bound::Excluded(i) => *i,
             Bound::Unbounded => u64::MAX,
         };
-        if let Some(entries) = self.inner.recent.lock().range(from, to) {
-            return Ok(entries);
-        }
-        let inner = self.inner.clone();
-        let read = move || {
-            let mut entries = Vec::new();
-            let mut next = from;
-            loop {
-                let rows = inner.store.read(next..to, READ_BYTES).map_err(io_error)?;
-                for (index, row) in &rows {
-                    entries.push(codec::decode_entry(*index, row.clone())?);
-                    next = index + 1;
-                }
-                if rows.is_empty() || next >= to {
-                    return Ok(entries);
-                }
-                // The rest may not be on disk yet.
-                if let Some(rest) = inner.recent.lock().range(next, to) {
-                    entries.extend(rest);
-                    return Ok(entries);
-                }
-            }
-        };
-        tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+        self.read(from, to, usize::MAX).await
+    }
+
+    async fn limited_get_log_entries(&mut self, from: u64, to: u64) -> Result<Vec<RaftEntry>, io::Error> {
+        self.read(from, to, REQUEST_BYTES).await
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {

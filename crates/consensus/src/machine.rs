@@ -13,15 +13,17 @@ use openraft::type_config::alias::{SnapshotMetaOf, SnapshotOf};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::apply::Apply;
+use crate::apply::{Apply, Run};
 use crate::codec;
 use crate::types::{RaftLogId, RaftStoredMembership, Types};
+
+/// Entries are applied in runs of about so many bytes.
+const RUN_BYTES: usize = 8 << 20;
 
 /// Reads the position up to which the state store is on disk.
 pub(crate) type FlushedPosition = Arc<dyn Fn() -> io::Result<Position> + Send + Sync>;
 
-/// What travels to a member that lags too far behind. Members cannot join each other yet, so
-/// nothing is ever sent.
+/// Stands for the state in openraft's hands; the files are made when it is sent (`snapshot.rs`).
 #[derive(Debug)]
 pub(crate) struct StateSnapshot;
 
@@ -42,6 +44,15 @@ impl StateMachine {
     ) -> Self {
         let reported = Arc::new(Mutex::new(position.clone()));
         Self { applier: Mutex::new(applier), durable, position, flushed, reported }
+    }
+}
+
+impl StateMachine {
+    async fn apply_run(&mut self, entries: Run) -> io::Result<()> {
+        let Some(last) = entries.last().map(|(entry, _)| entry.log_id.index) else { return Ok(()) };
+        // A commit by the others' disks is not enough: this member's own log must replay what it applies.
+        self.durable.wait_for(|d| *d >= last).await.map_err(io::Error::other)?;
+        self.applier.get_mut().apply(entries)
     }
 }
 
@@ -80,13 +91,17 @@ impl RaftStateMachine<Types> for StateMachine {
         S: Stream<Item = Result<EntryResponder<Types>, io::Error>> + Unpin + OptionalSend,
     {
         let mut entries = Vec::new();
+        let mut bytes = 0;
         while let Some(entry) = stream.next().await {
-            entries.push(entry?);
+            let entry = entry?;
+            bytes += codec::weight(&entry.0);
+            entries.push(entry);
+            if bytes > RUN_BYTES {
+                bytes = 0;
+                self.apply_run(std::mem::take(&mut entries)).await?;
+            }
         }
-        let Some(last) = entries.last().map(|(entry, _)| entry.log_id.index) else { return Ok(()) };
-        // A commit by the others' disks is not enough: this member's own log must replay what it applies.
-        self.durable.wait_for(|d| *d >= last).await.map_err(io::Error::other)?;
-        self.applier.get_mut().apply(entries)
+        self.apply_run(entries).await
     }
 
     async fn get_snapshot_builder(&mut self) -> FlushedState {
@@ -94,7 +109,10 @@ impl RaftStateMachine<Types> for StateMachine {
     }
 
     async fn install_snapshot(&mut self, _: &SnapshotMetaOf<Types>, _: StateSnapshot) -> Result<(), io::Error> {
-        Err(io::Error::new(io::ErrorKind::Unsupported, "this member cannot receive a snapshot"))
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "a checkpoint takes its place when the member starts, and never while it runs",
+        ))
     }
 
     async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types, StateSnapshot>>, io::Error> {

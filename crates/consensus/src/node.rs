@@ -10,6 +10,7 @@ use keelson_api::keelson::Command;
 use keelson_mvcc::Backend;
 use keelson_state::{Machine, Position, Reply};
 use keelson_storage::{LogError, LogStore};
+use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use parking_lot::Mutex;
 use prost::Message;
@@ -19,9 +20,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::apply::{Applier, Observer};
 use crate::log::Log;
 use crate::machine::{FlushedPosition, StateMachine};
-use crate::network::NoPeers;
+use crate::network::Peers;
+use crate::pending::Pending;
 use crate::propose::{self, Proposal};
-use crate::read_index;
+use crate::read_index::{self, ReadIndex};
+use crate::serve::Heard;
+use crate::snapshot::{Checkpoints, MakeCheckpoint};
+use crate::transport::Transport;
 use crate::types::Types;
 
 pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
@@ -36,7 +41,10 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(2);
 pub struct NodeOptions {
     /// This member.
     pub member_id: u64,
-    /// Voters to start a new cluster with; ignored when the log has a membership already.
+    /// Tells this run of the process from all others of all members.
+    pub run: u64,
+    /// Voters to start a new cluster with; ignored when the log has a membership already. Empty for a
+    /// member that joins: it waits to be told.
     pub initial_voters: Vec<u64>,
     /// Milliseconds between a leader's heartbeats.
     pub heartbeat_ms: u64,
@@ -80,11 +88,14 @@ pub struct Status {
 /// A running member.
 pub struct Node {
     runtime: Mutex<Option<Runtime>>,
-    raft: Raft,
+    pub(crate) raft: Raft,
     proposals: mpsc::Sender<Proposal>,
     reads: mpsc::Sender<read_index::Waiter>,
     applied: watch::Receiver<u64>,
-    member_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) reads_here: ReadIndex,
+    pub(crate) heard: Arc<Heard>,
+    election: Duration,
 }
 
 impl Node {
@@ -97,28 +108,38 @@ impl Node {
         position: Position,
         flushed: impl Fn() -> io::Result<Position> + Send + Sync + 'static,
         observer: Arc<dyn Observer>,
+        transport: Arc<dyn Transport>,
+        checkpoint: MakeCheckpoint,
     ) -> Result<Self, NodeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             // Two, so that an apply that waits for the disk does not hold up heartbeats.
             .worker_threads(2)
             .max_blocking_threads(4)
             .thread_name("raft")
-            .enable_time()
+            .enable_all()
             .build()?;
         let log = Log::new(log)?;
-        let applier = Applier::new(machine, position.clone(), observer);
+        let pending = Arc::new(Pending::new(options.run));
+        let applier = Applier::new(machine, position.clone(), observer, pending.clone());
         let applied = applier.applied();
         let flushed: FlushedPosition = Arc::new(flushed);
         let state_machine = StateMachine::new(Box::new(applier), log.durable(), position, flushed.clone());
         let committed = log.committed()?.map_or(0, |id| id.index);
-        let raft = runtime.block_on(start_raft(options, log, state_machine))?;
+        let checkpoints = Arc::new(Checkpoints::new(checkpoint));
+        let election = Duration::from_millis(options.election_ms);
+        let peers = Peers { transport: transport.clone(), checkpoints: checkpoints.clone(), stall: election };
+        let raft = runtime.block_on(start_raft(options, log, state_machine, peers))?;
 
         let (proposals, proposal_queue) = mpsc::channel(QUEUE);
         let (reads, read_queue) = mpsc::channel(QUEUE);
-        runtime.spawn(propose::run(raft.clone(), proposal_queue));
-        runtime.spawn(read_index::run(raft.clone(), applied.clone(), read_queue));
-        runtime.spawn(purge(raft.clone(), flushed));
-        let node = Self { raft, proposals, reads, applied, member_id: options.member_id, runtime: Mutex::new(None) };
+        let member_id = options.member_id;
+        let reads_here = ReadIndex { member_id, raft: raft.clone(), transport: transport.clone() };
+        runtime.spawn(propose::run(member_id, raft.clone(), pending, transport, proposal_queue));
+        runtime.spawn(read_index::run(reads_here.clone(), applied.clone(), read_queue));
+        runtime.spawn(purge(raft.clone(), flushed, checkpoints));
+        let heard = Arc::new(Heard::new());
+        let runtime_later = Mutex::new(None);
+        let node = Self { raft, proposals, reads, applied, member_id, reads_here, heard, election, runtime: runtime_later };
         let mut caught_up = node.applied.clone();
         let wait = async { caught_up.wait_for(|a| *a >= committed).await.map(|_| ()) };
         let waited = runtime.block_on(wait);
@@ -147,15 +168,30 @@ impl Node {
     pub fn status(&self) -> Status {
         let metrics = self.raft.metrics();
         let m = metrics.borrow_watched();
+        let is_leader = m.current_leader == Some(self.member_id);
+        let alone = m.membership_config.membership().voter_ids().count() == 1;
+        // Consensus itself never forgets a leader: one that is not heard of, or hears of no quorum, is none.
+        let silence = match m.last_quorum_acked {
+            _ if !is_leader => self.heard.ago(),
+            _ if alone => Duration::ZERO,
+            Some(at) => at.elapsed(),
+            None => Duration::MAX,
+        };
         Status {
             term: m.current_term,
-            leader: m.current_leader,
-            is_leader: m.current_leader == Some(self.member_id),
+            leader: m.current_leader.filter(|_| silence < self.election * 3 / 2),
+            is_leader,
             is_learner: m.state == openraft::ServerState::Learner,
             committed: m.local_committed.as_ref().map_or(0, |id| id.index),
             applied: *self.applied.borrow(),
             failed: m.running_state.as_ref().err().map(ToString::to_string),
         }
+    }
+
+    /// Whether this member has no vote.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.raft.metrics().borrow_watched().state == openraft::ServerState::Learner
     }
 
     /// Waits for consensus to fail.
@@ -172,6 +208,12 @@ impl Node {
         }
     }
 
+    /// Where consensus runs: what it must not wait for runs there too.
+    #[must_use]
+    pub fn handle(&self) -> Option<tokio::runtime::Handle> {
+        self.runtime.lock().as_ref().map(|r| r.handle().clone())
+    }
+
     /// Stops consensus and waits for the threads that write.
     pub fn stop(&self) {
         let Some(runtime) = self.runtime.lock().take() else { return };
@@ -183,9 +225,10 @@ impl Node {
     }
 }
 
+use openraft::async_runtime::instant::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 
-async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine) -> Result<Raft, NodeError> {
+async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine, peers: Peers) -> Result<Raft, NodeError> {
     let election = options.election_ms;
     let config = Config {
         cluster_name: "keelson".into(),
@@ -194,6 +237,8 @@ async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine
         election_timeout_min: election * 35 / 100,
         election_timeout_max: election * 65 / 100,
         snapshot_policy: SnapshotPolicy::Never,
+        // A leader that reaches a quorum one way only steps aside for those that reach each other.
+        quorum_loss_probe_interval: Some(election * 3 / 2),
         max_in_snapshot_log_to_keep: options.entries_to_keep,
         purge_batch_size: 256,
         enable_pre_vote: Some(true),
@@ -205,11 +250,15 @@ async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine
     let config = config.validate().map_err(|e| NodeError::Start(e.to_string()))?;
     let start = |e: String| NodeError::Start(e);
     let raft =
-        Raft::new(options.member_id, Arc::new(config), NoPeers, log, state_machine).await.map_err(|e| start(e.to_string()))?;
+        Raft::new(options.member_id, Arc::new(config), peers, log, state_machine).await.map_err(|e| start(e.to_string()))?;
     let initialized = raft.is_initialized().await.map_err(|e| start(e.to_string()))?;
-    if !initialized {
+    if !initialized && !options.initial_voters.is_empty() {
         let voters: BTreeMap<u64, EmptyNode> = options.initial_voters.iter().map(|id| (*id, EmptyNode {})).collect();
-        raft.initialize(voters).await.map_err(|e| start(e.to_string()))?;
+        match raft.initialize(voters).await {
+            // Another member was faster, and has asked for a vote already: it brings the membership.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(e) => return Err(start(e.to_string())),
+        }
     } else if options.initial_voters == [options.member_id] {
         // Nobody else can be leader: no reason to wait for the election timeout.
         raft.trigger().elect(false).await.map_err(|e| start(e.to_string()))?;
@@ -218,11 +267,15 @@ async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine
 }
 
 /// Lets go of log entries that the state store has on disk.
-async fn purge(raft: Raft, flushed: FlushedPosition) {
+async fn purge(raft: Raft, flushed: FlushedPosition, checkpoints: Arc<Checkpoints>) {
     let mut interval = tokio::time::interval(PURGE_INTERVAL);
     let mut reported = 0;
     loop {
         interval.tick().await;
+        checkpoints.forget_old();
+        if checkpoints.hold_log() {
+            continue;
+        }
         let flushed = flushed.clone();
         match tokio::task::spawn_blocking(move || flushed()).await {
             Ok(Ok(position)) if position.index > reported => {

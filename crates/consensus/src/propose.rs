@@ -1,27 +1,34 @@
 //! Proposals are gathered into batches: while some batches are on their way through the log,
-//! everything that arrives becomes the next one.
+//! everything that arrives becomes the next one. A batch goes to the leader, here or elsewhere; if it
+//! is proven that the leader did not put it in the log, it goes to the next one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use keelson_api::Error;
-use keelson_state::Reply;
+use keelson_api::keelson::peer;
 use openraft::errors::ClientWriteError;
 use openraft::raft::ClientWriteResult;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 
 use crate::codec;
+use crate::lead::{self, Lead};
 use crate::node::Raft;
-use crate::types::{Callback, Types};
+use crate::pending::{Answer, BatchId, Pending, Waiting};
+use crate::transport::{PeerError, Transport};
+use crate::types::{Batch, Callback, Types};
 
 /// Batches in the log at once. Two keep the disk busy; more only make batches smaller.
 const IN_FLIGHT: usize = 2;
+/// As above, for batches that cross the network first.
+const IN_FLIGHT_FORWARDED: usize = 8;
 /// Commands in one batch.
 const BATCH_COMMANDS: usize = 1024;
 /// Bytes in one batch, about.
 const BATCH_BYTES: usize = 2 << 20;
-
-pub(crate) type Answer = oneshot::Sender<Result<Reply, Error>>;
+/// A leader that has not answered for so long will not be waited for; whether it took the batch is
+/// then not known.
+const FORWARD_LIMIT: Duration = Duration::from_secs(10);
 
 /// An encoded command and who waits for it.
 pub(crate) struct Proposal {
@@ -29,16 +36,64 @@ pub(crate) struct Proposal {
     pub(crate) answer: Answer,
 }
 
-pub(crate) async fn run(raft: Raft, mut queue: mpsc::Receiver<Proposal>) {
-    let room = Arc::new(Semaphore::new(IN_FLIGHT));
+/// Where proposals go.
+#[derive(Clone)]
+pub(crate) struct Proposer {
+    pub(crate) member_id: u64,
+    pub(crate) raft: Raft,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) transport: Arc<dyn Transport>,
+    retry: mpsc::UnboundedSender<Sealed>,
+}
+
+/// A batch on its way to the log. No more are made than there is room for, so queues of them are bounded.
+struct Sealed {
+    id: BatchId,
+    payload: Batch,
+    waiting: Waiting,
+}
+
+fn seal(pending: &Pending, batch: &mut Vec<Proposal>, room: tokio::sync::OwnedSemaphorePermit) -> Sealed {
+    let id = pending.name();
+    let payload = codec::pack(id, batch.iter().map(|p| &p.command));
+    let waiting = Waiting::new(batch.drain(..).map(|p| p.answer).collect(), room);
+    Sealed { id, payload, waiting }
+}
+
+pub(crate) async fn run(
+    member_id: u64,
+    raft: Raft,
+    pending: Arc<Pending>,
+    transport: Arc<dyn Transport>,
+    mut queue: mpsc::Receiver<Proposal>,
+) {
+    let (retry, mut again) = mpsc::unbounded_channel();
+    let proposer = Proposer { member_id, raft, pending, transport, retry };
+    let here = Arc::new(Semaphore::new(IN_FLIGHT));
+    let elsewhere = Arc::new(Semaphore::new(IN_FLIGHT_FORWARDED));
     let mut batch: Vec<Proposal> = Vec::new();
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
-        if batch.is_empty() {
-            match queue.recv().await {
+        let is_leader = lead::current(&proposer.raft).is_some_and(|l| l.leader == member_id);
+        let room = if is_leader { here.clone() } else { elsewhere.clone() };
+        let room = tokio::select! {
+            biased;
+            Some(sealed) = again.recv() => {
+                proposer.send_again(sealed).await;
+                continue;
+            }
+            // The semaphores are never closed.
+            Ok(room) = room.acquire_owned() => room,
+        };
+        tokio::select! {
+            biased;
+            Some(sealed) = again.recv() => {
+                proposer.send_again(sealed).await;
+                continue;
+            }
+            first = queue.recv() => match first {
                 Some(first) => batch.push(first),
                 None => return,
-            }
+            },
         }
         let mut bytes: usize = batch.iter().map(|p| p.command.len()).sum();
         while batch.len() < BATCH_COMMANDS && bytes < BATCH_BYTES {
@@ -46,35 +101,79 @@ pub(crate) async fn run(raft: Raft, mut queue: mpsc::Receiver<Proposal>) {
             bytes += next.command.len();
             batch.push(next);
         }
-        let packed = codec::pack(batch.iter().map(|p| &p.command));
-        let answers: Vec<Answer> = batch.drain(..).map(|p| p.answer).collect();
-        let callback = Callback::new(move |result: ClientWriteResult<Types>| {
-            drop(permit);
-            distribute(answers, result);
-        });
-        if let Err(e) = raft.client_write_ff(packed, Some(callback)).await {
-            tracing::error!(error = %e, "consensus has stopped");
+        let sealed = seal(&proposer.pending, &mut batch, room);
+        if !proposer.send(sealed).await {
+            tracing::error!("consensus has stopped");
             return;
         }
     }
 }
 
-/// Gives each proposer its answer. One that no longer waits has timed out or gone away.
-fn distribute(answers: Vec<Answer>, result: ClientWriteResult<Types>) {
-    match result {
-        Ok(response) => {
-            for (answer, reply) in answers.into_iter().zip(response.data) {
-                let _ = answer.send(reply);
+impl Proposer {
+    async fn send_again(&self, sealed: Sealed) {
+        if sealed.waiting.is_wanted() {
+            lead::wait_a_moment().await;
+            // When consensus has stopped, the next batch will find out too.
+            let _ = self.send(sealed).await;
+        }
+    }
+
+    /// Gives a batch to the leader; false when consensus has stopped.
+    async fn send(&self, sealed: Sealed) -> bool {
+        match lead::current(&self.raft) {
+            None => self.give_back(sealed),
+            Some(lead) if lead.leader == self.member_id => return self.write(lead.term, sealed).await,
+            Some(lead) => {
+                let this = self.clone();
+                tokio::spawn(async move { this.forward(lead, sealed).await });
             }
         }
-        Err(e) => {
-            let error = match e {
-                ClientWriteError::ForwardToLeader(f) if f.leader_id.is_none() => Error::NoLeader,
-                _ => Error::LeaderChanged,
-            };
-            for answer in answers {
-                let _ = answer.send(Err(error));
+        true
+    }
+
+    fn give_back(&self, sealed: Sealed) {
+        // The loop that receives ends only with this member.
+        let _ = self.retry.send(sealed);
+    }
+
+    async fn write(&self, term: u64, sealed: Sealed) -> bool {
+        let Sealed { id, payload, waiting } = sealed;
+        self.pending.submit(id, term, waiting);
+        let this = self.clone();
+        let again = payload.clone();
+        let callback = Callback::new(move |result: ClientWriteResult<Types>| {
+            if result.is_err_and(|e| nothing_was_appended(&e))
+                && let Some(waiting) = this.pending.take(id)
+            {
+                this.give_back(Sealed { id, payload: again, waiting });
             }
+        });
+        self.raft.write(payload).responder(callback).with_leader(term).await.is_ok()
+    }
+
+    async fn forward(&self, lead: Lead, sealed: Sealed) {
+        let Sealed { id, payload, waiting } = sealed;
+        self.pending.submit(id, lead.term, waiting);
+        let request = peer::ProposeRequest { term: lead.term, batch: payload.0.clone() };
+        let reply = tokio::time::timeout(FORWARD_LIMIT, self.transport.propose(lead.leader, request)).await;
+        let refused = match reply {
+            Ok(Ok(reply)) => !reply.accepted,
+            Ok(Err(PeerError::Unreachable(_))) => true,
+            // It may be in the log: whether it is shows when it, or a later term, is applied here.
+            Ok(Err(PeerError::Lost(_))) | Err(_) => false,
+        };
+        if refused && let Some(waiting) = self.pending.take(id) {
+            self.give_back(Sealed { id, payload, waiting });
         }
+    }
+}
+
+/// Whether an error proves that the entry is not, and will never be, in the log.
+pub(crate) fn nothing_was_appended(e: &ClientWriteError<Types>) -> bool {
+    match e {
+        ClientWriteError::ForwardToLeader(_)
+        | ClientWriteError::ChangeMembershipError(_)
+        | ClientWriteError::PreconditionFailed(_) => true,
+        ClientWriteError::LogEntryDiscarded(_) => false,
     }
 }

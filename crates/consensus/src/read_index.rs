@@ -1,22 +1,37 @@
 //! Linearizable reads share their proof: all reads that are waiting when a round begins are served
-//! by that one round, and reads that come later wait for the next.
+//! by that one round, and reads that come later wait for the next. A follower asks the leader.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use keelson_api::Error;
-use openraft::errors::{LinearizableReadError, RaftError};
+use openraft::errors::RaftError;
 use openraft::raft::ReadPolicy;
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::lead;
 use crate::node::Raft;
+use crate::transport::Transport;
 
 /// Reads served by one round at most.
 const ROUND: usize = 4096;
+/// A leader that does not answer within this is asked again, or another one is.
+const ASK_LIMIT: Duration = Duration::from_millis(500);
 
 pub(crate) type Waiter = oneshot::Sender<Result<(), Error>>;
 
-pub(crate) async fn run(raft: Raft, mut applied: watch::Receiver<u64>, mut queue: mpsc::Receiver<Waiter>) {
+/// How this member finds out what a read has to wait for.
+#[derive(Clone)]
+pub(crate) struct ReadIndex {
+    pub(crate) member_id: u64,
+    pub(crate) raft: Raft,
+    pub(crate) transport: Arc<dyn Transport>,
+}
+
+pub(crate) async fn run(reads: ReadIndex, mut applied: watch::Receiver<u64>, mut queue: mpsc::Receiver<Waiter>) {
     let mut waiters = Vec::new();
     while queue.recv_many(&mut waiters, ROUND).await > 0 {
-        let result = round(&raft, &mut applied).await;
+        let result = round(&reads, &mut applied, &mut waiters).await;
         for waiter in waiters.drain(..) {
             // A reader that no longer waits has timed out or gone away.
             let _ = waiter.send(result);
@@ -24,14 +39,39 @@ pub(crate) async fn run(raft: Raft, mut applied: watch::Receiver<u64>, mut queue
     }
 }
 
-async fn round(raft: &Raft, applied: &mut watch::Receiver<u64>) -> Result<(), Error> {
-    let linearizer = raft.get_read_linearizer(ReadPolicy::ReadIndex).await.map_err(|e| match e {
-        RaftError::APIError(LinearizableReadError::ForwardToLeader(f)) if f.leader_id.is_none() => Error::NoLeader,
-        RaftError::APIError(LinearizableReadError::ForwardToLeader(_)) => Error::LeaderChanged,
-        RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => Error::Timeout,
-        RaftError::Fatal(_) => Error::Stopped,
-    })?;
-    let index = linearizer.read_log_id().index();
-    applied.wait_for(|a| *a >= index).await.map_err(|_| Error::Stopped)?;
-    Ok(())
+async fn round(reads: &ReadIndex, applied: &mut watch::Receiver<u64>, waiters: &mut Vec<Waiter>) -> Result<(), Error> {
+    loop {
+        if let Some(index) = reads.ask().await? {
+            applied.wait_for(|a| *a >= index).await.map_err(|_| Error::Stopped)?;
+            return Ok(());
+        }
+        waiters.retain(|w| !w.is_closed());
+        if waiters.is_empty() {
+            return Ok(());
+        }
+        lead::wait_a_moment().await;
+    }
+}
+
+impl ReadIndex {
+    /// The index, or nothing if nobody could prove to be leader just now.
+    async fn ask(&self) -> Result<Option<u64>, Error> {
+        match lead::current(&self.raft) {
+            Some(lead) if lead.leader == self.member_id => self.prove().await,
+            Some(lead) => {
+                let reply = tokio::time::timeout(ASK_LIMIT, self.transport.read_index(lead.leader)).await;
+                Ok(reply.ok().and_then(Result::ok).and_then(|r| r.index))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The index, if this member leads and can prove it.
+    pub(crate) async fn prove(&self) -> Result<Option<u64>, Error> {
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => Ok(Some(linearizer.read_log_id().index())),
+            Err(RaftError::APIError(_)) => Ok(None),
+            Err(RaftError::Fatal(_)) => Err(Error::Stopped),
+        }
+    }
 }

@@ -3,8 +3,6 @@
 use std::fmt;
 
 use bytes::Bytes;
-use keelson_api::Error;
-use keelson_state::Reply;
 use openraft::impls::{BoxedErrorSource, InlineBatch, TokioRuntime, Vote, leader_id_std};
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
@@ -25,9 +23,6 @@ impl fmt::Display for Batch {
         fmt::Debug::fmt(self, f)
     }
 }
-
-/// What the commands of one batch answered, in order.
-pub(crate) type BatchReply = Vec<Result<Reply, Error>>;
 
 /// Calls back where the result is, without a task in between.
 pub(crate) struct Callback<T>(Box<dyn FnOnce(T) + Send>);
@@ -50,7 +45,8 @@ pub(crate) struct Types;
 
 impl RaftTypeConfig for Types {
     type D = Batch;
-    type R = BatchReply;
+    // Those who wait for a batch are told by `pending`, wherever it was proposed.
+    type R = ();
     type NodeId = u64;
     type Node = EmptyNode;
     type Term = u64;

@@ -29,9 +29,13 @@ const YIELD: u32 = 14;
 pub async fn expire_leases(member: Arc<Member>) {
     let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut led = 0;
     loop {
         interval.tick().await;
         let status = member.status();
+        if status.is_leader && std::mem::replace(&mut led, status.term) != status.term {
+            member.lessor.begin_anew(Duration::from_millis(member.config.election_ms));
+        }
         if !status.is_leader || member.read_barrier().await.is_err() || member.status().term != status.term {
             continue;
         }

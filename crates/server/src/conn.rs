@@ -23,7 +23,7 @@ use crate::config::Config;
 use crate::grpc::{Call, Respond, is_grpc};
 use crate::member::Member;
 use crate::metrics::Metrics;
-use crate::{http as plain, services};
+use crate::{http as plain, peer, services};
 
 /// What HTTP/2 clients say first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -37,6 +37,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 pub enum Surface {
     /// gRPC and HTTP.
     Client,
+    /// What members ask of each other.
+    Peer,
     /// HTTP only.
     Metrics,
 }
@@ -152,10 +154,11 @@ async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut
     let (head, body) = request.into_parts();
     let of_grpc = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|v| is_grpc(v.as_bytes()));
     // What is posted can be nothing but a call, if a bad one: plain HTTP has nothing to post to.
-    if surface == Surface::Client && (of_grpc || head.method == http::Method::POST) {
+    if surface != Surface::Metrics && (of_grpc || head.method == http::Method::POST) {
         let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let mut respond = Respond::new(respond);
         match Call::new(&head.method, head.headers) {
+            Ok(call) if surface == Surface::Peer => peer::serve(member, path, call, body, respond).await,
             Ok(call) => services::serve(member, path, call, body, respond).await,
             Err((http, status)) => drop(respond.refuse_as(http, &status)),
         }

@@ -15,6 +15,12 @@ pub fn member_id(peer_urls: &[String], cluster_token: &str) -> u64 {
     first_eight(&hash.finalize())
 }
 
+/// Id of a member that is added to a running cluster: the time keeps it from ever having been given.
+#[must_use]
+pub fn added_member_id(peer_urls: &[String], unix_seconds: u64) -> u64 {
+    member_id(peer_urls, &unix_seconds.to_string())
+}
+
 /// Id of a new cluster of these members.
 #[must_use]
 pub fn cluster_id(members: &[u64]) -> u64 {

@@ -71,6 +71,21 @@ impl Lessor {
         clocks.waiting.remove(&id);
     }
 
+    /// This member has become leader: its clocks have not seen the renewals, so every lease begins its
+    /// term anew, and `grace` more for clients to find the new leader.
+    pub fn begin_anew(&self, grace: Duration) {
+        let mut clocks = self.clocks.lock();
+        let clocks = &mut *clocks;
+        clocks.by_end.clear();
+        for (id, clock) in &mut clocks.by_id {
+            clock.ends = ends_in(clock.ttl) + grace;
+            clock.revoking = false;
+            clocks.by_end.insert((clock.ends, *id));
+        }
+        // Whoever waited asks again.
+        clocks.waiting.clear();
+    }
+
     /// Starts a lease's term anew.
     pub fn renew(&self, id: i64) -> Renewal {
         let mut clocks = self.clocks.lock();

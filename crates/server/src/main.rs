@@ -1,18 +1,23 @@
 //! `keelson`: a store that speaks etcd's v3 API.
 
 mod background;
+mod bootstrap;
 mod config;
 mod conn;
 mod disk;
 mod files;
 mod grpc;
+mod handover;
 mod http;
 mod identity;
+mod lead;
 mod lessor;
 mod listen;
 mod logging;
 mod member;
+mod membership;
 mod metrics;
+mod peer;
 mod process;
 mod run;
 mod services;

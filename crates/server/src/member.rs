@@ -22,6 +22,7 @@ use crate::config::Config;
 use crate::disk::Disk;
 use crate::lessor::Lessor;
 use crate::metrics::{Metrics, Snapshot};
+use crate::peer::{Book, PeerTransport, Speaker};
 
 /// Replicated state of this process.
 pub type State = Shared<StateBackend>;
@@ -34,8 +35,20 @@ pub struct Member {
     pub cluster_id: u64,
     /// This member's id.
     pub member_id: u64,
+    /// This data directory's own name.
+    pub data_dir_uuid: String,
     /// Consensus.
     pub node: Node,
+    /// The way to other members.
+    pub peers: Arc<PeerTransport>,
+    /// Where they are.
+    pub book: Arc<Book>,
+    /// Wakes who leads consensus to what the member list says.
+    pub members_changed: Arc<Notify>,
+    /// Held while a checkpoint is being received.
+    pub receiving: tokio::sync::Mutex<()>,
+    /// Why the process, or this run of the member, ends.
+    pub end: tokio::sync::watch::Sender<Option<End>>,
     /// State for reads.
     pub state: Arc<State>,
     /// Watchers.
@@ -52,6 +65,15 @@ pub struct Member {
     pub disk: Disk,
     /// The files of the state store are being rewritten.
     pub defragmenting: Arc<AtomicBool>,
+}
+
+/// Why a run of the member ends, other than by a signal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A whole state has come from another member: start anew with it.
+    Anew,
+    /// The member was removed from the cluster.
+    Removed,
 }
 
 /// Counts a proposal as pending while it lives, even if its caller goes away.
@@ -91,6 +113,8 @@ pub struct Publisher {
     pub metrics: Arc<Metrics>,
     /// The remover.
     pub removal: Arc<Removal>,
+    /// Wakes who follows the member list.
+    pub members_changed: Arc<Notify>,
     /// An apply that takes longer is worth a line in the log.
     pub slow_apply: Duration,
 }
@@ -120,10 +144,48 @@ impl Observer for Publisher {
         if applied.compacted {
             self.removal.wanted.notify_one();
         }
+        if applied.members_changed {
+            self.members_changed.notify_one();
+        }
     }
 }
 
 impl Member {
+    /// Who this member is to others.
+    pub fn speaker(&self) -> Speaker {
+        let (cluster_id, member_id) = (self.cluster_id, self.member_id);
+        Speaker { cluster_id, member_id, data_dir_uuid: self.data_dir_uuid.clone() }
+    }
+
+    /// Whether this member is a learner by the member list; one that only has not caught up serves as any.
+    pub fn is_learner(&self) -> bool {
+        let listed = || self.state.members().iter().any(|m| m.id == self.member_id && m.is_learner);
+        self.node.is_learner() && listed()
+    }
+
+    /// Whether another member has been reachable for so long. This one always is.
+    pub fn is_reachable(&self, id: u64, since: Duration) -> bool {
+        id == self.member_id || self.peers.up_since(id).is_some_and(|up| up.elapsed() >= since)
+    }
+
+    /// Another member says that one was removed. It is believed if it belongs to the cluster itself.
+    pub fn told_removed(&self, id: u64, by: u64) {
+        let known = self.state.members().iter().any(|m| m.id == by) || !self.book.urls(by).is_empty();
+        if id == self.member_id && known {
+            self.end.send_replace(Some(End::Removed));
+        }
+    }
+
+    /// A whole state has arrived: ends this run of the member, so that the next begins with it.
+    pub fn start_anew(&self) {
+        self.end.send_if_modified(|end| {
+            end.is_none() && {
+                *end = Some(End::Anew);
+                true
+            }
+        });
+    }
+
     /// How long a request may wait for consensus.
     pub fn request_timeout(&self) -> Duration {
         Duration::from_secs(5) + 2 * Duration::from_millis(self.config.election_ms)

@@ -1,30 +1,43 @@
 //! Life of the process: open, serve, stop.
 
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
+use keelson_api::Error;
 use keelson_api::keelson::command::Action;
-use keelson_api::keelson::{ClusterVersion, MemberAttributes};
-use keelson_consensus::{Node, NodeOptions};
+use keelson_api::keelson::peer::SnapshotFile;
+use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes};
+use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
 use keelson_state::{Machine, Position};
-use keelson_storage::{DataDir, Identity, LogStore, StateBackend, StateOptions};
+use keelson_storage::{DataDir, LogStore, StateBackend, StateOptions};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
+use crate::bootstrap::{self, Beginning};
 use crate::config::Config;
 use crate::conn::Surface;
 use crate::disk::Disk;
 use crate::files::{self, Files};
 use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
-use crate::member::{Member, Publisher, Removal};
+use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
-use crate::{background, identity, logging, version};
+use crate::peer::{self, Book, Patience, PeerTransport, Speaker};
+use crate::{background, handover, logging, membership, version};
+
+/// How often a member that joins looks whether it is known.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Exit codes of a member that cannot come back as it is.
+const REMOVED: u8 = 4;
 
 /// Runs a member until it is told to stop or cannot go on.
 pub fn run(config: Config) -> ExitCode {
@@ -39,7 +52,12 @@ pub fn run(config: Config) -> ExitCode {
         tracing::warn!("{warning}");
     }
     match serve(config) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(None) => ExitCode::SUCCESS,
+        Ok(Some(End::Anew)) => start_anew(),
+        Ok(Some(End::Removed)) => {
+            tracing::error!("this member has been removed from the cluster; its data directory is of no more use");
+            ExitCode::from(REMOVED)
+        }
         Err(e) => {
             tracing::error!(error = format!("{e:#}"), "keelson cannot go on");
             ExitCode::FAILURE
@@ -47,7 +65,20 @@ pub fn run(config: Config) -> ExitCode {
     }
 }
 
-fn serve(config: Config) -> anyhow::Result<()> {
+/// Becomes a new run of the same program: nothing of the old state stays open.
+fn start_anew() -> ExitCode {
+    tracing::info!("starting anew with the state that has arrived");
+    let mut arguments = std::env::args_os();
+    let mut command = std::process::Command::new("/proc/self/exe");
+    if let Some(name) = arguments.next() {
+        command.arg0(name);
+    }
+    let error = command.args(arguments).exec();
+    tracing::error!(error = %error, "keelson cannot start itself anew; start it again");
+    ExitCode::FAILURE
+}
+
+fn serve(config: Config) -> anyhow::Result<Option<End>> {
     tracing::info!(
         etcd_version = version::API,
         keelson_version = env!("CARGO_PKG_VERSION"),
@@ -61,30 +92,49 @@ fn serve(config: Config) -> anyhow::Result<()> {
     // Ports first: a port in use must not cost a start of the store.
     let listeners = runtime.block_on(async { bind_all(&config) })?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let member = Arc::new(open(config, &data_dir, files)?);
-    runtime.block_on(publish(&member))?;
+    let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir))?;
+    let member = Arc::new(open(config, &data_dir, &beginning, files)?);
 
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
-    let (clients, probes) = (Arc::new(Semaphore::new(files.clients)), Arc::new(Semaphore::new(files::PROBES)));
-    for (listener, surface) in listeners {
-        let room = if surface == Surface::Client { &clients } else { &probes };
-        runtime.spawn(Workers::accept(workers.clone(), listener, surface, room.clone()));
+    let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
+    let beside = member.node.handle().ok_or_else(|| anyhow::anyhow!("consensus has stopped"))?;
+    for (listener, _) in peers {
+        runtime.spawn(peer::accept(member.clone(), beside.clone(), listener));
     }
-    runtime.spawn(background::expire_leases(member.clone()));
-    runtime.spawn(background::removal(member.clone()));
-    runtime.spawn(background::auto_compaction(member.clone()));
-    tracing::info!(
-        member_id = format!("{:x}", member.member_id),
-        cluster_id = format!("{:x}", member.cluster_id),
-        revision = member.state.store.revision(),
-        "ready to serve client requests"
-    );
-    let failure = runtime.block_on(until_stopped(&member));
+    runtime.spawn(membership::follow_list(member.clone()));
+    let end = runtime.block_on(async {
+        tokio::select! {
+            end = until_stopped(&member) => Some(end),
+            published = publish(&member, &beginning.first_members) => published.err().map(Ended::Failed),
+        }
+    });
+    let end = match end {
+        Some(end) => end,
+        None => {
+            let (clients, probes) = (Arc::new(Semaphore::new(files.clients)), Arc::new(Semaphore::new(files::PROBES)));
+            for (listener, surface) in others {
+                let room = if surface == Surface::Client { &clients } else { &probes };
+                runtime.spawn(Workers::accept(workers.clone(), listener, surface, room.clone()));
+            }
+            runtime.spawn(background::expire_leases(member.clone()));
+            runtime.spawn(background::removal(member.clone()));
+            runtime.spawn(background::auto_compaction(member.clone()));
+            tracing::info!(
+                member_id = format!("{:x}", member.member_id),
+                cluster_id = format!("{:x}", member.cluster_id),
+                revision = member.state.store.revision(),
+                "ready to serve client requests"
+            );
+            runtime.block_on(until_stopped(&member))
+        }
+    };
+    runtime.block_on(handover::away(&member));
     stop(runtime, &workers, member);
     drop(data_dir);
-    match failure {
-        Some(failure) => Err(anyhow::anyhow!(failure)),
-        None => Ok(()),
+    match end {
+        Ended::Asked => Ok(None),
+        Ended::By(end) => Ok(Some(end)),
+        Ended::Failed(failure) => Err(failure),
     }
 }
 
@@ -92,8 +142,7 @@ type Listeners = Vec<(listen::Listener, Surface)>;
 
 fn bind_all(config: &Config) -> anyhow::Result<Listeners> {
     let client = config.listen_client.iter().map(|url| (url, Surface::Client));
-    // The peer port has nothing to say to other members yet, but tools ask it for its health.
-    let peer = config.listen_peer.iter().map(|url| (url, Surface::Metrics));
+    let peer = config.listen_peer.iter().map(|url| (url, Surface::Peer));
     let metrics = config.listen_metrics.iter().map(|url| (url, Surface::Metrics));
     client
         .chain(peer)
@@ -102,19 +151,8 @@ fn bind_all(config: &Config) -> anyhow::Result<Listeners> {
         .collect()
 }
 
-fn open(config: Config, data_dir: &DataDir, files: Files) -> anyhow::Result<Member> {
-    let member_id = identity::member_id(&config.advertise_peer, &config.cluster_token);
-    let identity = match data_dir.identity()? {
-        Some(identity) => identity,
-        None if config.joins_existing => anyhow::bail!(
-            "--initial-cluster-state=existing on an empty data directory: joining a cluster is not supported by this version"
-        ),
-        None => {
-            let new = Identity::new(random_uuid(), identity::cluster_id(&[member_id]), member_id);
-            data_dir.claim(&new)?;
-            new
-        }
-    };
+fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, files: Files) -> anyhow::Result<Member> {
+    let identity = beginning.identity.clone();
     let metrics = Metrics::new(identity.member_id, config.extensive_metrics);
     let log = {
         let metrics = metrics.clone();
@@ -124,6 +162,7 @@ fn open(config: Config, data_dir: &DataDir, files: Files) -> anyhow::Result<Memb
         };
         LogStore::open(&data_dir.log(), config.sync_log, Arc::new(observer))?
     };
+    take_arrived(data_dir, &log)?;
     let options = StateOptions { max_open_tables: files.tables, ..StateOptions::default() };
     let backend = StateBackend::open(&data_dir.state(), &options)?;
     let (machine, position) = Machine::open(backend)?;
@@ -134,16 +173,26 @@ fn open(config: Config, data_dir: &DataDir, files: Files) -> anyhow::Result<Memb
         lessor.granted(id, ttl, remaining);
     }
     let removal = Arc::new(Removal::default());
+    let members_changed = Arc::new(Notify::new());
+    let book = Arc::new(Book::new(beginning.addresses.clone()));
+    book.follow(state.clone());
+    let (cluster_id, member_id) = (identity.cluster_id, identity.member_id);
+    let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone() };
+    let election = Duration::from_millis(config.election_ms);
+    let patience = Patience { dial: election + Duration::from_secs(1), ping: election };
+    let peers = Arc::new(PeerTransport::new(me, book.clone(), patience));
     let publisher = Publisher {
         hub: hub.clone(),
         lessor: lessor.clone(),
         metrics: metrics.clone(),
         removal: removal.clone(),
+        members_changed: members_changed.clone(),
         slow_apply: config.slow_apply,
     };
     let options = NodeOptions {
         member_id: identity.member_id,
-        initial_voters: vec![identity.member_id],
+        run: rand::random(),
+        initial_voters: beginning.first_members.iter().map(|m| m.id).collect(),
         heartbeat_ms: config.heartbeat_ms,
         election_ms: config.election_ms,
         entries_to_keep: config.entries_to_keep,
@@ -152,13 +201,21 @@ fn open(config: Config, data_dir: &DataDir, files: Files) -> anyhow::Result<Memb
         let state = state.clone();
         move || flushed_position(state.store.backend())
     };
-    let node = Node::start(&options, log, machine, position, flushed, Arc::new(publisher))?;
+    let checkpoint = checkpoints(state.clone(), data_dir.checkpoints()?, identity.uuid.clone());
+    let observer = Arc::new(publisher);
+    let node = Node::start(&options, log, machine, position, flushed, observer, peers.clone(), checkpoint)?;
     let disk = Disk::of(config.data_dir.clone());
     Ok(Member {
         config,
         cluster_id: identity.cluster_id,
         member_id: identity.member_id,
+        data_dir_uuid: identity.uuid,
         node,
+        peers,
+        book,
+        members_changed,
+        receiving: tokio::sync::Mutex::default(),
+        end: tokio::sync::watch::Sender::new(None),
         state,
         hub,
         lessor,
@@ -175,46 +232,91 @@ fn flushed_position(backend: &StateBackend) -> std::io::Result<Position> {
     row.map_or(Ok(Position::default()), |row| prost::Message::decode(row).map_err(std::io::Error::other))
 }
 
-fn random_uuid() -> String {
-    let bits: u128 = rand::random();
-    format!("{bits:032x}")
+/// Puts a state that has arrived from another member in place.
+fn take_arrived(data_dir: &DataDir, log: &LogStore) -> anyhow::Result<()> {
+    let Some(arrived) = data_dir.arrived()? else { return Ok(()) };
+    if let Some(folder) = arrived.folder() {
+        let row = StateBackend::peek(folder, Table::Meta, keelson_state::APPLIED)?
+            .context("the state that has arrived has no position")?;
+        let position: Position = prost::Message::decode(row)?;
+        tracing::info!(index = position.index, term = position.term, "taking the state that has arrived");
+        fit_log(log, &position)?;
+    }
+    Ok(arrived.put_in_place()?)
 }
 
-/// Tells the cluster, which so far is this member, its name and addresses.
-async fn publish(member: &Member) -> anyhow::Result<()> {
+/// Makes checkpoints of the state in a folder of their own.
+fn checkpoints(state: Arc<State>, folder: PathBuf, uuid: String) -> MakeCheckpoint {
+    Arc::new(move || {
+        let name = format!("{uuid}-{:016x}", rand::random::<u64>());
+        let path = folder.join(&name);
+        state.store.backend().checkpoint(&path).map_err(std::io::Error::other)?;
+        let row = StateBackend::peek(&path, Table::Meta, keelson_state::APPLIED).map_err(std::io::Error::other)?;
+        let row = row.ok_or_else(|| std::io::Error::other("the checkpoint has no position"))?;
+        let position = prost::Message::decode(row).map_err(std::io::Error::other)?;
+        let files = keelson_storage::list_files(&path)?;
+        let files = files.into_iter().map(|(name, size, crc32c)| SnapshotFile { name, size, crc32c }).collect();
+        Ok(Checkpoint { name, path, position, files })
+    })
+}
+
+/// Tells the cluster this member's name and addresses, once it belongs to it and there is a leader.
+async fn publish(member: &Member, first_members: &[MemberAttributes]) -> anyhow::Result<()> {
     let attributes = MemberAttributes {
         id: member.member_id,
         name: member.config.name.clone(),
         client_urls: member.config.advertise_client.clone(),
-        peer_urls: member.config.advertise_peer.clone(),
-        data_dir_uuid: String::new(),
-        is_learner: false,
+        data_dir_uuid: member.data_dir_uuid.clone(),
+        ..MemberAttributes::default()
     };
-    // A lone member is leader as soon as its first vote is on disk.
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
     loop {
-        match member.propose(Action::MemberAttributes(attributes.clone())).await {
-            Ok(_) => break,
-            Err(e) if tokio::time::Instant::now() > deadline => anyhow::bail!("no leader was elected: {e}"),
-            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        if member.state.members().is_empty() && !first_members.is_empty() {
+            let first = FirstMembers { members: first_members.to_vec() };
+            retried(member.propose(Action::FirstMembers(first)).await)?;
+        } else if member.state.members().iter().any(|m| m.id == member.member_id) {
+            if retried(member.propose(Action::MemberAttributes(attributes.clone())).await)?.is_some() {
+                break;
+            }
+        } else {
+            // The log that tells this member of itself has not come yet.
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
-    if member.state.cluster_version() != version::CLUSTER {
-        member.propose(Action::ClusterVersion(ClusterVersion { version: version::CLUSTER.to_owned() })).await?;
+    while member.state.cluster_version() != version::CLUSTER {
+        let version = ClusterVersion { version: version::CLUSTER.to_owned() };
+        retried(member.propose(Action::ClusterVersion(version)).await)?;
     }
     member.metrics.leader_changes.inc();
     Ok(())
 }
 
-/// Waits for a signal (`None`) or for consensus to fail.
-async fn until_stopped(member: &Member) -> Option<String> {
+/// What a proposal answered, nothing if it may be tried again.
+fn retried<T>(result: Result<T, Error>) -> anyhow::Result<Option<T>> {
+    match result {
+        Ok(reply) => Ok(Some(reply)),
+        Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Why a run ended.
+enum Ended {
+    Asked,
+    By(End),
+    Failed(anyhow::Error),
+}
+
+/// Waits for a signal, for consensus to fail, or for the member to be told to end.
+async fn until_stopped(member: &Member) -> Ended {
     let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return Some("signals cannot be received".into());
+        return Ended::Failed(anyhow::anyhow!("signals cannot be received"));
     };
+    let mut told = member.end.subscribe();
     tokio::select! {
-        _ = terminate.recv() => { tracing::info!(signal = "terminated", "received signal; shutting down"); None }
-        _ = interrupt.recv() => { tracing::info!(signal = "interrupt", "received signal; shutting down"); None }
-        failure = member.node.failure() => Some(failure),
+        _ = terminate.recv() => { tracing::info!(signal = "terminated", "received signal; shutting down"); Ended::Asked }
+        _ = interrupt.recv() => { tracing::info!(signal = "interrupt", "received signal; shutting down"); Ended::Asked }
+        failure = member.node.failure() => Ended::Failed(anyhow::anyhow!(failure)),
+        Ok(end) = told.wait_for(Option::is_some) => end.clone().map_or(Ended::Asked, Ended::By),
     }
 }
 

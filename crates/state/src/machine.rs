@@ -66,6 +66,8 @@ pub struct Applied {
     pub revoked: Vec<i64>,
     /// A compaction was accepted.
     pub compacted: bool,
+    /// The member list is another one.
+    pub members_changed: bool,
 }
 
 /// The replicated state for readers.
@@ -106,6 +108,12 @@ impl<B> Shared<B> {
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         self.members.read().list()
+    }
+
+    /// Whether a member of this id was there once and has been removed.
+    #[must_use]
+    pub fn is_removed(&self, id: u64) -> bool {
+        self.members.read().is_removed(id)
     }
 
     /// The version all members can speak, empty until it was agreed on.
@@ -261,15 +269,37 @@ impl<B: Backend> Machine<B> {
                 Ok(Reply::Done)
             }
             Action::Alarm(r) => Ok(Reply::Alarm(self.shared.alarms.write().apply(r, self.writer.batch()))),
-            Action::MemberAttributes(m) => {
-                self.shared.members.write().set(m.clone(), self.writer.batch());
-                Ok(Reply::Done)
-            }
+            Action::FirstMembers(_)
+            | Action::MemberAdd(_)
+            | Action::MemberRemove(_)
+            | Action::MemberUpdate(_)
+            | Action::MemberPromote(_)
+            | Action::MemberAttributes(_) => self.change_members(action),
             Action::ClusterVersion(v) => {
                 self.shared.members.write().set_version(v.version.clone(), self.writer.batch());
                 Ok(Reply::Done)
             }
         }
+    }
+
+    fn change_members(&mut self, action: &Action) -> Result<Reply, Failure> {
+        let mut members = self.shared.members.write();
+        let batch = self.writer.batch();
+        let changed = match action {
+            Action::FirstMembers(r) => {
+                members.begin(&r.members, batch);
+                Ok(())
+            }
+            Action::MemberAdd(r) => members.add(r, batch),
+            Action::MemberRemove(r) => members.remove(r.id, batch),
+            Action::MemberUpdate(r) => members.update(r.id, &r.peer_urls, batch),
+            Action::MemberPromote(r) => members.promote(r.id, batch),
+            Action::MemberAttributes(m) => members.publish(m, batch),
+            _ => Ok(()),
+        };
+        changed.map_err(Failure::Refused)?;
+        self.applied.members_changed = true;
+        Ok(Reply::Done)
     }
 
     fn grant(&mut self, id: i64, ttl: i64) -> Result<Reply, Failure> {

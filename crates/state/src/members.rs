@@ -1,22 +1,30 @@
-//! The member list: names and addresses, which consensus does not know.
+//! The member list: who belongs to the cluster, under which name and at which addresses. Consensus
+//! knows ids only; the leader leads it to what this list says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use keelson_api::keelson::MemberAttributes;
+use keelson_api::Error;
+use keelson_api::keelson::{MemberAdd, MemberAttributes};
 use keelson_mvcc::{StorageError, Table, WriteBatch};
 use prost::Message;
 
 const PREFIX: &[u8] = b"member/";
+const REMOVED: &[u8] = b"member-removed/";
 const VERSION: &[u8] = b"cluster-version";
 
 /// One member of the cluster.
 pub type Member = MemberAttributes;
 
-/// Members by id, and the version they agreed on.
+/// Members by id, ids that never come back, and the version all agreed on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Members {
     by_id: BTreeMap<u64, Member>,
+    removed: BTreeSet<u64>,
     version: String,
+}
+
+fn row_key(prefix: &[u8], id: u64) -> Vec<u8> {
+    [prefix, &id.to_be_bytes()].concat()
 }
 
 impl Members {
@@ -24,14 +32,84 @@ impl Members {
         self.by_id.values().cloned().collect()
     }
 
+    pub(crate) fn is_removed(&self, id: u64) -> bool {
+        self.removed.contains(&id)
+    }
+
     pub(crate) fn version(&self) -> &str {
         &self.version
     }
 
-    pub(crate) fn set(&mut self, member: Member, batch: &mut impl WriteBatch) {
-        let key = [PREFIX, &member.id.to_be_bytes()].concat();
-        batch.put(Table::Meta, &key, &member.encode_to_vec());
+    fn set(&mut self, member: Member, batch: &mut impl WriteBatch) {
+        batch.put(Table::Meta, &row_key(PREFIX, member.id), &member.encode_to_vec());
         self.by_id.insert(member.id, member);
+    }
+
+    fn known(&self, id: u64) -> Result<Member, Error> {
+        self.by_id.get(&id).cloned().ok_or(Error::MemberNotFound)
+    }
+
+    fn urls_are_free(&self, urls: &[String], but: u64) -> Result<(), Error> {
+        let taken = self.by_id.values().any(|m| m.id != but && m.peer_urls.iter().any(|u| urls.contains(u)));
+        if taken { Err(Error::PeerUrlExists) } else { Ok(()) }
+    }
+
+    /// Begins the list; only the first beginning counts.
+    pub(crate) fn begin(&mut self, members: &[Member], batch: &mut impl WriteBatch) {
+        if self.by_id.is_empty() && self.removed.is_empty() {
+            members.iter().for_each(|m| self.set(m.clone(), batch));
+        }
+    }
+
+    pub(crate) fn add(&mut self, r: &MemberAdd, batch: &mut impl WriteBatch) -> Result<(), Error> {
+        if self.by_id.contains_key(&r.id) || self.removed.contains(&r.id) {
+            return Err(Error::MemberExists);
+        }
+        self.urls_are_free(&r.peer_urls, r.id)?;
+        let learners = self.by_id.values().filter(|m| m.is_learner).count();
+        if r.is_learner && learners >= r.max_learners as usize {
+            return Err(Error::TooManyLearners);
+        }
+        let (peer_urls, is_learner) = (r.peer_urls.clone(), r.is_learner);
+        self.set(Member { id: r.id, peer_urls, is_learner, ..Member::default() }, batch);
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, id: u64, batch: &mut impl WriteBatch) -> Result<(), Error> {
+        self.known(id)?;
+        self.by_id.remove(&id);
+        self.removed.insert(id);
+        batch.delete(Table::Meta, &row_key(PREFIX, id));
+        batch.put(Table::Meta, &row_key(REMOVED, id), &[]);
+        Ok(())
+    }
+
+    pub(crate) fn update(&mut self, id: u64, peer_urls: &[String], batch: &mut impl WriteBatch) -> Result<(), Error> {
+        let member = self.known(id)?;
+        self.urls_are_free(peer_urls, id)?;
+        self.set(Member { peer_urls: peer_urls.to_vec(), ..member }, batch);
+        Ok(())
+    }
+
+    pub(crate) fn promote(&mut self, id: u64, batch: &mut impl WriteBatch) -> Result<(), Error> {
+        let member = self.known(id)?;
+        if !member.is_learner {
+            return Err(Error::MemberNotLearner);
+        }
+        self.set(Member { is_learner: false, ..member }, batch);
+        Ok(())
+    }
+
+    /// What a member says of itself. The data directory it first came with is remembered for good.
+    pub(crate) fn publish(&mut self, of: &Member, batch: &mut impl WriteBatch) -> Result<(), Error> {
+        let mut member = self.known(of.id)?;
+        member.name.clone_from(&of.name);
+        member.client_urls.clone_from(&of.client_urls);
+        if member.data_dir_uuid.is_empty() {
+            member.data_dir_uuid.clone_from(&of.data_dir_uuid);
+        }
+        self.set(member, batch);
+        Ok(())
     }
 
     pub(crate) fn set_version(&mut self, version: String, batch: &mut impl WriteBatch) {
@@ -43,6 +121,10 @@ impl Members {
         let damaged = || StorageError("a member row cannot be decoded: the state store is damaged".into());
         if key == VERSION {
             self.version = String::from_utf8(value.to_vec()).map_err(|_| damaged())?;
+            return Ok(true);
+        }
+        if let Some(id) = key.strip_prefix(REMOVED) {
+            self.removed.insert(id.try_into().map(u64::from_be_bytes).map_err(|_| damaged())?);
             return Ok(true);
         }
         let Some(id) = key.strip_prefix(PREFIX) else { return Ok(false) };
@@ -57,7 +139,39 @@ impl Members {
 
 #[cfg(test)]
 mod tests {
+    use keelson_mvcc::{Backend, MemoryBackend};
+
     use super::*;
+
+    #[test]
+    fn ids_never_return_urls_are_one_members_and_the_first_data_directory_is_kept() {
+        let batch = &mut MemoryBackend::default().batch();
+        let mut members = Members::default();
+        let urls = |n: u64| vec![format!("http://m{n}:2380")];
+        members.begin(&[Member { id: 1, peer_urls: urls(1), ..Member::default() }], batch);
+        members.begin(&[Member { id: 9, peer_urls: urls(9), ..Member::default() }], batch);
+        assert_eq!(members.list().len(), 1);
+
+        let add = |id, n, is_learner| MemberAdd { id, peer_urls: urls(n), is_learner, max_learners: 1 };
+        assert_eq!(members.add(&add(2, 1, false), batch), Err(Error::PeerUrlExists));
+        members.add(&add(2, 2, true), batch).unwrap();
+        assert_eq!(members.add(&add(3, 3, true), batch), Err(Error::TooManyLearners));
+        assert_eq!(members.promote(1, batch), Err(Error::MemberNotLearner));
+        members.promote(2, batch).unwrap();
+        assert_eq!(members.update(2, &urls(1), batch), Err(Error::PeerUrlExists));
+        members.update(2, &urls(4), batch).unwrap();
+
+        let said = |uuid: &str| Member { id: 2, name: "two".into(), data_dir_uuid: uuid.into(), ..Member::default() };
+        members.publish(&said("first"), batch).unwrap();
+        members.publish(&said("second"), batch).unwrap();
+        let two = members.list().pop().unwrap();
+        assert_eq!((two.peer_urls, two.data_dir_uuid.as_str(), two.is_learner), (urls(4), "first", false));
+
+        members.remove(2, batch).unwrap();
+        assert!(members.is_removed(2) && !members.is_removed(1));
+        assert_eq!(members.add(&add(2, 5, false), batch), Err(Error::MemberExists));
+        assert_eq!(members.publish(&said("first"), batch), Err(Error::MemberNotFound));
+    }
 
     #[test]
     fn a_member_row_under_another_members_key_is_damage() {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::incoming::Arrived;
+
 /// Newest format this build reads and writes.
 const FORMAT: u32 = 1;
 
@@ -44,6 +46,9 @@ pub struct Identity {
     pub cluster_id: u64,
     /// The member.
     pub member_id: u64,
+    /// It came to a cluster that ran already: its log, and not its flags, says who belongs to it.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 /// As much of an identity as every format has.
@@ -56,7 +61,7 @@ impl Identity {
     /// An identity in the current format.
     #[must_use]
     pub const fn new(uuid: String, cluster_id: u64, member_id: u64) -> Self {
-        Self { format: FORMAT, uuid, cluster_id, member_id }
+        Self { format: FORMAT, uuid, cluster_id, member_id, joined: false }
     }
 }
 
@@ -97,6 +102,24 @@ impl DataDir {
         self.path.join("state")
     }
 
+    /// A state from another member that waits to be put in place.
+    pub fn arrived(&self) -> Result<Option<Arrived>, DataDirError> {
+        Arrived::find(&self.path).map_err(|source| DataDirError::Io { path: self.path.clone(), source })
+    }
+
+    /// Where checkpoints for other members are made; what an earlier process left there goes.
+    pub fn checkpoints(&self) -> Result<PathBuf, DataDirError> {
+        let path = self.path.join("checkpoints");
+        let renew = || {
+            if path.is_dir() {
+                fs::remove_dir_all(&path)?;
+            }
+            DirBuilder::new().mode(0o700).create(&path)
+        };
+        renew().map_err(|source| DataDirError::Io { path: path.clone(), source })?;
+        Ok(path)
+    }
+
     fn identity_path(&self) -> PathBuf {
         self.path.join("identity.json")
     }
@@ -117,8 +140,10 @@ impl DataDir {
             Err(source) => return Err(DataDirError::Io { path, source }),
         };
         let identity = self.parse_identity(&text)?;
+        // Between two renames the new state is in place and the old one gone.
+        let swapping = self.arrived()?.is_some();
         for folder in [self.log(), self.state()] {
-            if !folder.is_dir() {
+            if !folder.is_dir() && !(swapping && folder == self.state()) {
                 return Err(DataDirError::Damaged { path: folder, reason: "the folder is missing".into() });
             }
         }

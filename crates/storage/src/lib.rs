@@ -3,10 +3,12 @@
 
 mod datadir;
 pub mod failpoint;
+mod incoming;
 mod log;
 mod log_thread;
 mod state;
 
 pub use datadir::{DataDir, DataDirError, Identity};
+pub use incoming::{Arrived, Incoming, list_files};
 pub use log::{LogBounds, LogError, LogStore, SyncObserver};
 pub use state::{StateBackend, StateBatch, StateCursor, StateOptions};

@@ -26,7 +26,7 @@ impl AnyPayload {
             Self::Blank => EntryPayload::Blank,
             Self::Commands(commands) => {
                 let commands: Vec<_> = commands.iter().map(|c| Bytes::copy_from_slice(c)).collect();
-                EntryPayload::Normal(pack(commands.iter()))
+                EntryPayload::Normal(pack(BatchId { run: 1, number: 2 }, commands.iter()))
             }
             Self::Membership(configs, learners) => EntryPayload::Membership(membership(&row_of(configs, learners)).ok()?),
         })
@@ -48,7 +48,10 @@ fn entries_survive_a_round_trip_and_damage_is_an_error_or_another_entry() {
             Ok(got) => {
                 assert_eq!(decode_entry(index, encode_entry(&got)).unwrap(), got);
                 if let EntryPayload::Normal(batch) = &got.payload {
-                    unpack(batch).filter_map(Result::err).for_each(|e| says_what(&e));
+                    match unpack(batch) {
+                        Ok((_, commands)) => commands.filter_map(Result::err).for_each(|e| says_what(&e)),
+                        Err(e) => says_what(&e),
+                    }
                 }
             }
             Err(e) => says_what(&e),
@@ -58,16 +61,22 @@ fn entries_survive_a_round_trip_and_damage_is_an_error_or_another_entry() {
 
 #[test]
 fn a_batch_is_its_commands_and_a_damaged_one_never_yields_more_bytes_than_it_has() {
-    target!(20_000).with_type::<(Vec<Vec<u8>>, Vec<Damage>)>().for_each(|(commands, damage)| {
+    target!(20_000).with_type::<(u64, u64, Vec<Vec<u8>>, Vec<Damage>)>().for_each(|(run, number, commands, damage)| {
+        let name = BatchId { run: *run, number: *number };
         let commands: Vec<_> = commands.iter().map(|c| Bytes::copy_from_slice(c)).collect();
-        let batch = pack(commands.iter());
-        assert_eq!(unpack(&batch).map(Result::unwrap).collect::<Vec<_>>(), commands);
+        let batch = pack(name, commands.iter());
+        let (id, unpacked) = unpack(&batch).unwrap();
+        assert_eq!((id, unpacked.map(Result::unwrap).collect::<Vec<_>>()), (name, commands));
         let batch = Batch(damage_to(&batch.0, damage).into());
-        let got: Vec<_> = unpack(&batch).collect();
+        let Ok((_, got)) = unpack(&batch) else {
+            assert!(batch.0.len() < 16, "only a batch without its name is refused whole");
+            return;
+        };
+        let got: Vec<_> = got.collect();
         let errors = got.iter().filter(|c| c.is_err()).count();
         assert!(errors <= 1 && got.iter().rev().skip(1).all(Result::is_ok), "nothing is read behind the damage");
         let bytes: usize = got.iter().flatten().map(|c| c.len() + 4).sum();
-        assert!(bytes <= batch.0.len() && (errors == 1 || bytes == batch.0.len()));
+        assert!(bytes + 16 <= batch.0.len() && (errors == 1 || bytes + 16 == batch.0.len()));
     });
 }
 

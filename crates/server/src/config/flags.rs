@@ -122,7 +122,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
                 Works,
                 "Members of a new cluster as NAME=URL, comma separated; this member when empty.",
             ),
-            flag("initial-cluster-state", "new", Text, Works, "new; existing only for a data directory that was used before."),
+            flag("initial-cluster-state", "new", Text, Works, "new to begin a cluster, existing to join one that runs."),
             flag("initial-cluster-token", "etcd-cluster", Text, Works, "Makes ids of clusters with equal URLs differ."),
             flag(
                 "advertise-client-urls",
@@ -131,7 +131,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
                 Works,
                 "Client URLs of this member as clients reach them.",
             ),
-            flag("strict-reconfig-check", "true", Bool, NoEffect, "Members cannot be added or removed yet."),
+            flag("strict-reconfig-check", "true", Bool, Works, "Refuse changes of members that would risk the quorum."),
             flag("pre-vote", "true", Bool, NoEffect, "Elections always begin with a pre-vote."),
             flag("auto-compaction-mode", "periodic", Text, Works, "periodic or revision."),
             flag(
@@ -141,7 +141,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
                 Works,
                 "How much history automatic compaction keeps: a duration or hours, or revisions; 0 turns it off.",
             ),
-            flag("max-learners", "1", Number, NoEffect, "Members cannot be added yet."),
+            flag("max-learners", "1", Number, Works, "Learners that the cluster may have."),
         ],
     ),
     (

@@ -1,5 +1,6 @@
 //! From values to a checked configuration.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -30,6 +31,10 @@ pub struct Config {
     pub listen_metrics: Vec<ListenUrl>,
     pub advertise_client: Vec<String>,
     pub advertise_peer: Vec<String>,
+    /// Peer URLs of the members of a new cluster, or of the one to be joined, by name.
+    pub initial_cluster: BTreeMap<String, Vec<String>>,
+    pub strict_reconfig: bool,
+    pub max_learners: u32,
     pub cluster_token: String,
     pub heartbeat_ms: u64,
     pub election_ms: u64,
@@ -170,7 +175,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".into());
     }
     let advertise_peer = parse_advertised("initial-advertise-peer-urls", &s.text("initial-advertise-peer-urls"))?;
-    check_initial_cluster(&name, &s.text("initial-cluster"), &advertise_peer)?;
+    let initial_cluster = initial_cluster(&name, &s.text("initial-cluster"), &advertise_peer)?;
     let joins_existing = match s.text("initial-cluster-state").as_str() {
         "new" => false,
         "existing" => true,
@@ -194,6 +199,9 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         listen_metrics: parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?,
         advertise_client: parse_advertised("advertise-client-urls", &s.text("advertise-client-urls"))?,
         advertise_peer,
+        initial_cluster,
+        strict_reconfig: s.bool("strict-reconfig-check"),
+        max_learners: s.positive("max-learners")?,
         cluster_token: s.text("initial-cluster-token"),
         heartbeat_ms,
         election_ms,
@@ -231,23 +239,29 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     })
 }
 
-fn check_initial_cluster(name: &str, initial_cluster: &str, advertise_peer: &[String]) -> Result<(), String> {
-    if initial_cluster.is_empty() {
-        return Ok(());
+/// The members that the flag names; this one alone when it is empty.
+fn initial_cluster(name: &str, text: &str, advertise_peer: &[String]) -> Result<BTreeMap<String, Vec<String>>, String> {
+    if text.is_empty() {
+        return Ok(BTreeMap::from([(name.to_owned(), advertise_peer.to_vec())]));
     }
-    let mut own = Vec::new();
-    for member in initial_cluster.split(',') {
-        let Some((member_name, url)) = member.split_once('=') else {
+    let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for member in text.split(',').filter(|m| !m.is_empty()) {
+        let Some((member_name, url)) = member.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()) else {
             return Err(format!("--initial-cluster: {member:?} is not NAME=URL"));
         };
-        if member_name != name {
-            return Err(format!(
-                "--initial-cluster names another member, {member_name:?}: clusters of several members are not supported by this version"
-            ));
-        }
-        own.push(url.trim_end_matches('/').to_owned());
+        let urls = parse_advertised("initial-cluster", url)?;
+        cluster.entry(member_name.trim().to_owned()).or_default().extend(urls);
     }
-    own.sort();
+    let mut seen = BTreeSet::new();
+    for urls in cluster.values_mut() {
+        urls.sort();
+        if let Some(twice) = urls.iter().find(|u| !seen.insert((*u).clone())) {
+            return Err(format!("--initial-cluster has duplicate URL {twice}: each member needs peer URLs of its own"));
+        }
+    }
+    let Some(own) = cluster.get(name) else {
+        return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
+    };
     if own != advertise_peer {
         return Err(format!(
             "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
@@ -255,7 +269,7 @@ fn check_initial_cluster(name: &str, initial_cluster: &str, advertise_peer: &[St
             advertise_peer.join(",")
         ));
     }
-    Ok(())
+    Ok(cluster)
 }
 
 fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, String> {

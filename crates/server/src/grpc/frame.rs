@@ -43,6 +43,11 @@ impl MessageReader {
         Self { explain, ..self }
     }
 
+    /// What came after the last message.
+    pub(super) async fn trailers(&mut self) -> Option<http::HeaderMap> {
+        self.body.trailers().await.ok().flatten()
+    }
+
     /// The next message, `None` at the end of the stream.
     pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
         loop {

@@ -3,12 +3,14 @@
 //! gzip for requests, deadlines, size limits, trailers and flow control.
 
 mod call;
+mod client;
 mod encoding;
 mod frame;
 mod status;
 mod stream;
 
 pub use call::{Call, Respond, is_grpc};
+pub use client::{Answers, CallError, Connection};
 pub use encoding::Encoding;
 pub use frame::{FrameError, MessageReader, put_header};
 pub use status::Status;

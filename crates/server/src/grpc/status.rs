@@ -53,6 +53,37 @@ impl Status {
     }
 }
 
+/// Codes in the order of their numbers.
+const CODES: [Code; 14] = [
+    Code::Canceled,
+    Code::Unknown,
+    Code::InvalidArgument,
+    Code::DeadlineExceeded,
+    Code::NotFound,
+    Code::PermissionDenied,
+    Code::ResourceExhausted,
+    Code::FailedPrecondition,
+    Code::OutOfRange,
+    Code::Unimplemented,
+    Code::Internal,
+    Code::Unavailable,
+    Code::DataLoss,
+    Code::Unauthenticated,
+];
+
+impl Status {
+    /// Reads the status from trailers, if they have one.
+    pub fn read(trailers: &HeaderMap) -> Option<Result<(), Self>> {
+        let number: u16 = trailers.get("grpc-status")?.to_str().ok()?.parse().ok()?;
+        if number == 0 {
+            return Some(Ok(()));
+        }
+        let code = CODES.into_iter().find(|c| *c as u16 == number).unwrap_or(Code::Unknown);
+        let text = trailers.get("grpc-message").map(|v| percent_decode(v.as_bytes())).unwrap_or_default();
+        Some(Err(Self::new(code, text)))
+    }
+}
+
 impl From<Error> for Status {
     fn from(e: Error) -> Self {
         Self::new(e.code(), e.text())
@@ -72,6 +103,18 @@ fn percent_encode(text: &str) -> Vec<u8> {
     out
 }
 
+fn percent_decode(text: &[u8]) -> String {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, tail)) = rest.split_first() {
+        let escaped =
+            tail.get(..2).filter(|_| *first == b'%').and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        out.push(escaped.unwrap_or(*first));
+        rest = if escaped.is_some() { &tail[2..] } else { tail };
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +126,10 @@ mod tests {
         Status::write(Err(&Error::Compacted.into()), &mut trailers);
         assert_eq!(trailers["grpc-status"], "11");
         assert_eq!(trailers["grpc-message"], Error::Compacted.text());
+        for status in [Error::Compacted.into(), Status::new(Code::Unknown, "100% é\n %zz %")] {
+            let mut trailers = HeaderMap::new();
+            Status::write(Err(&status), &mut trailers);
+            assert_eq!(Status::read(&trailers), Some(Err(status)));
+        }
     }
 }

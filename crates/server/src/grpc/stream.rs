@@ -88,6 +88,12 @@ impl Sender {
         Ok(Ok(()))
     }
 
+    /// Ends the requests of a call.
+    pub fn close(mut self) {
+        // A failed send means that the server is gone, which shows in its answer.
+        let _ = self.body.send_data(Bytes::new(), true);
+    }
+
     /// Waits until the client has reset the stream.
     pub async fn reset(&mut self) {
         // Whatever the reason, the stream is over.

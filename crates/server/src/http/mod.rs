@@ -31,6 +31,7 @@ pub async fn route(member: &Arc<Member>, method: &Method, path: &str, query: &st
     match path {
         "/health" => health::health(member, query).await,
         "/version" => version_answer(member),
+        "/members" => members(member),
         "/metrics" => {
             let metrics = member.metrics.render(&member.snapshot());
             answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
@@ -41,6 +42,29 @@ pub async fn route(member: &Arc<Member>, method: &Method, path: &str, query: &st
             None => answer(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
         },
     }
+}
+
+/// The member list, as members that want to join ask for it.
+fn members(member: &Member) -> Answer {
+    let listed = member.state.members().into_iter().map(|m| {
+        let mut entry = serde_json::json!({ "id": m.id, "peerURLs": m.peer_urls });
+        if m.is_learner {
+            entry["isLearner"] = true.into();
+        }
+        if !m.name.is_empty() {
+            entry["name"] = m.name.into();
+        }
+        if !m.client_urls.is_empty() {
+            entry["clientURLs"] = m.client_urls.into();
+        }
+        entry
+    });
+    let body = serde_json::Value::Array(listed.collect()).to_string() + "\n";
+    let mut response = answer(StatusCode::OK, JSON, body);
+    if let Ok(id) = http::HeaderValue::from_str(&format!("{:x}", member.cluster_id)) {
+        response.headers_mut().insert("x-etcd-cluster-id", id);
+    }
+    response
 }
 
 fn version_answer(member: &Member) -> Answer {

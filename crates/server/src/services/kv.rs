@@ -23,6 +23,9 @@ fn mismatched() -> Status {
 
 async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
     state::check_range(request)?;
+    if !request.serializable && member.is_learner() {
+        return Err(Error::NotSupportedForLearner.into());
+    }
     if !request.serializable {
         member.read_barrier().await?;
     }

@@ -7,12 +7,13 @@ use keelson_api::etcdserverpb::{
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
 use keelson_api::keelson::command::Action;
+use keelson_api::keelson::peer::{lead_reply::Reply, lead_request::Request};
 use keelson_api::keelson::{LeaseGrant, LeaseRevoke};
 use keelson_api::{Code, Error};
-use keelson_state::Reply;
+use keelson_state::Reply as Applied;
 
 use crate::grpc::{FrameError, MessageReader, Respond, Status};
-use crate::lessor::Renewal;
+use crate::lead;
 use crate::member::Member;
 
 /// What a lease counts against the quota before it is granted, in bytes.
@@ -26,7 +27,7 @@ pub async fn grant(member: Arc<Member>, request: LeaseGrantRequest) -> Result<Le
     }
     let ttl = request.ttl.max(member.min_lease_ttl());
     match member.propose(Action::LeaseGrant(LeaseGrant { id, ttl })).await? {
-        Reply::LeaseGrant { id, ttl, revision } => {
+        Applied::LeaseGrant { id, ttl, revision } => {
             Ok(LeaseGrantResponse { header: member.header(revision), id, ttl, error: String::new() })
         }
         _ => Err(Error::LeaseNotFound.into()),
@@ -36,21 +37,17 @@ pub async fn grant(member: Arc<Member>, request: LeaseGrantRequest) -> Result<Le
 pub async fn revoke(member: Arc<Member>, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Status> {
     let action = Action::LeaseRevoke(LeaseRevoke { id: request.id, expired_in_term: 0 });
     match member.propose(action).await? {
-        Reply::LeaseRevoke { revision } => Ok(LeaseRevokeResponse { header: member.header(revision) }),
+        Applied::LeaseRevoke { revision } => Ok(LeaseRevokeResponse { header: member.header(revision) }),
         _ => Err(Error::LeaseNotFound.into()),
     }
 }
 
 pub async fn time_to_live(member: Arc<Member>, request: LeaseTimeToLiveRequest) -> Result<LeaseTimeToLiveResponse, Status> {
-    member.read_barrier().await?;
-    let header = member.header(member.state.store.revision());
-    let id = request.id;
-    let Some((granted_ttl, ttl)) = member.lessor.time_to_live(id) else {
-        return Ok(LeaseTimeToLiveResponse { header, id, ttl: -1, ..Default::default() });
+    let Reply::TimeToLive(mut response) = lead::ask(&member, Request::TimeToLive(request)).await? else {
+        return Err(Error::LeaseNotFound.into());
     };
-    let lease = member.state.lease(id).filter(|_| request.keys);
-    let keys = lease.map_or_else(Vec::new, |l| l.keys.into_iter().collect());
-    Ok(LeaseTimeToLiveResponse { header, id, ttl, granted_ttl, keys })
+    response.header = member.header(member.state.store.revision());
+    Ok(response)
 }
 
 pub async fn leases(member: Arc<Member>, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
@@ -75,7 +72,7 @@ pub async fn keep_alive(member: Arc<Member>, mut reader: MessageReader, respond:
         member.metrics.received(super::Method::LeaseKeepAlive);
         // The header is taken before the renewal, as etcd does it.
         let header = member.header(member.state.store.revision());
-        let ttl = match renew(&member, request.id).await {
+        let ttl = match lead::renew_lease(&member, request.id).await {
             Ok(ttl) => ttl,
             Err(e) => return sender.finish(Err(&e.into())),
         };
@@ -84,24 +81,5 @@ pub async fn keep_alive(member: Arc<Member>, mut reader: MessageReader, respond:
             return Some(Code::Canceled);
         }
         member.metrics.sent(super::Method::LeaseKeepAlive);
-    }
-}
-
-/// Seconds the lease lives on, 0 if it is gone. Only a member that is still the leader may say so.
-async fn renew(member: &Member, id: i64) -> Result<i64, Error> {
-    loop {
-        match member.lessor.renew(id) {
-            Renewal::Renewed(ttl) => {
-                member.metrics.leases_renewed.inc();
-                return Ok(ttl);
-            }
-            Renewal::NotFound => return Ok(0),
-            Renewal::Ending(revoked) => {
-                // An error means that the lease was revoked; then the next look finds it gone.
-                if tokio::time::timeout(member.request_timeout(), revoked).await.is_err() {
-                    return Err(Error::Timeout);
-                }
-            }
-        }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use keelson_api::etcdserverpb::{
     AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
-    HashRequest, HashResponse, StatusRequest, StatusResponse,
+    HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 use keelson_api::health::health_check_response::ServingStatus;
 use keelson_api::health::{HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse};
@@ -71,6 +71,21 @@ pub async fn defragment(member: Arc<Member>, _: DefragmentRequest) -> Result<Def
         }
     }
     Ok(DefragmentResponse::default())
+}
+
+pub async fn move_leader(member: Arc<Member>, request: MoveLeaderRequest) -> Result<MoveLeaderResponse, Status> {
+    let status = member.status();
+    if status.leader != Some(member.member_id) {
+        return Err(Error::NotLeader.into());
+    }
+    let to = request.target_id;
+    if !member.state.members().iter().any(|m| m.id == to && !m.is_learner) || !member.node.configuration().voters.contains(&to) {
+        return Err(Error::BadLeaderTransferee.into());
+    }
+    if to != member.member_id {
+        crate::handover::to(&member, to).await?;
+    }
+    Ok(MoveLeaderResponse::default())
 }
 
 async fn hash_at(member: &Arc<Member>, revision: i64) -> Result<keelson_mvcc::HashResult, Error> {

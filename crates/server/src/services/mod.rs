@@ -65,6 +65,10 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         member.metrics.received(method);
         member.metrics.sent(method);
     }
+    let serves_learners = matches!(method, Method::Range | Method::Status) || method.service() == "grpc.health.v1.Health";
+    if !serves_learners && member.is_learner() {
+        return respond.refuse(&Error::NotSupportedForLearner.into());
+    }
     let m = member.clone();
     match method {
         Method::Range => respond.unary_in_pieces(call, reader, |r| kv::range_of_any_size(m, r)).await,
@@ -80,6 +84,11 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::LeaseLeases => respond.unary(call, reader, |r| lease::leases(m, r)).await,
         Method::LeaseKeepAlive => lease::keep_alive(m, reader, respond).await,
         Method::MemberList => respond.unary(call, reader, |r| cluster::member_list(m, r)).await,
+        Method::MemberAdd => respond.unary(call, reader, |r| cluster::member_add(m, r)).await,
+        Method::MemberRemove => respond.unary(call, reader, |r| cluster::member_remove(m, r)).await,
+        Method::MemberUpdate => respond.unary(call, reader, |r| cluster::member_update(m, r)).await,
+        Method::MemberPromote => respond.unary(call, reader, |r| cluster::member_promote(m, r)).await,
+        Method::MoveLeader => respond.unary(call, reader, |r| maintenance::move_leader(m, r)).await,
         Method::Alarm => respond.unary(call, reader, |r| maintenance::alarm(m, r)).await,
         Method::Status => respond.unary(call, reader, |r| maintenance::status(m, r)).await,
         Method::Defragment => respond.unary(call, reader, |r| maintenance::defragment(m, r)).await,

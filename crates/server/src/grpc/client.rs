@@ -1,0 +1,180 @@
+//! The calling side of this gRPC layer. Members call each other with it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{ResponseFuture, SendRequest};
+use http::{HeaderMap, HeaderValue, Request, Version, header};
+use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::JoinHandle;
+
+use super::encoding::Encoding;
+use super::frame::{FrameError, MessageReader};
+use super::status::Status;
+use super::stream::{Gone, Sender};
+
+/// Bytes that a peer may send ahead on one stream, and on all together.
+const WINDOW: u32 = 4 << 20;
+const CONNECTION_WINDOW: u32 = 32 << 20;
+/// Messages of peers are no larger.
+const MAX_MESSAGE: usize = 64 << 20;
+
+/// Why a call has no answer.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum CallError {
+    /// It was never sent.
+    #[error("{0}")]
+    Unsent(String),
+    /// It was sent, and nobody knows what became of it.
+    #[error("{0}")]
+    Lost(String),
+    /// It was answered with a status.
+    #[error("{}", .0.message)]
+    Refused(Status),
+}
+
+/// One connection to a server. It ends when the server does not answer a ping.
+pub struct Connection {
+    requests: SendRequest<Bytes>,
+    driver: JoinHandle<()>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+fn unsent(e: impl std::fmt::Display) -> CallError {
+    CallError::Unsent(e.to_string())
+}
+
+fn lost(e: impl std::fmt::Display) -> CallError {
+    CallError::Lost(e.to_string())
+}
+
+impl Connection {
+    /// Speaks HTTP/2 over `io`, pinging the server every `ping`.
+    pub async fn over(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, ping: Duration) -> Result<Self, CallError> {
+        let handshake = h2::client::Builder::new()
+            .initial_window_size(WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buffer_size(WINDOW as usize)
+            .handshake(io);
+        let (requests, mut connection) = handshake.await.map_err(unsent)?;
+        let pings = connection.ping_pong();
+        let driver = tokio::spawn(async move {
+            tokio::select! {
+                // Whatever ended it shows in the calls that were under way.
+                _ = connection => {}
+                () = unanswered(pings, ping) => {}
+            }
+        });
+        Ok(Self { requests, driver })
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&self) -> bool {
+        self.driver.is_finished()
+    }
+
+    async fn begin(&self, path: &str, metadata: &HeaderMap) -> Result<(ResponseFuture, Sender), CallError> {
+        let mut request = Request::post(format!("http://peer{path}")).version(Version::HTTP_2).body(()).map_err(unsent)?;
+        request.headers_mut().extend(metadata.clone());
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
+        let mut requests = self.requests.clone().ready().await.map_err(unsent)?;
+        let (response, body) = requests.send_request(request, false).map_err(unsent)?;
+        Ok((response, Sender::new(body)))
+    }
+
+    /// A call of one message and one answer.
+    pub async fn call<R: Message + Default>(
+        &self,
+        path: &str,
+        metadata: &HeaderMap,
+        message: &impl Message,
+    ) -> Result<R, CallError> {
+        let (response, mut sender) = self.begin(path, metadata).await?;
+        sender.send(message).await.map_err(|Gone| lost("the connection was lost"))?;
+        sender.close();
+        Answers::of(response).await?.next().await?.ok_or_else(|| lost("the call ended without an answer"))
+    }
+
+    /// A call of a stream each way.
+    pub async fn open(&self, path: &str, metadata: &HeaderMap) -> Result<(Sender, Answers), CallError> {
+        let (response, sender) = self.begin(path, metadata).await?;
+        Ok((sender, Answers::of(response).await?))
+    }
+}
+
+/// Ends when a ping is not answered before the next one is due.
+async fn unanswered(pings: Option<h2::PingPong>, every: Duration) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(every).await;
+        match tokio::time::timeout(every, pings.ping(h2::Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// What a server answers to one call.
+pub struct Answers {
+    reader: MessageReader,
+}
+
+impl Answers {
+    async fn of(response: ResponseFuture) -> Result<Self, CallError> {
+        let (head, body) = response.await.map_err(lost)?.into_parts();
+        let answers = Self { reader: MessageReader::new(body, Encoding::Identity, MAX_MESSAGE) };
+        if head.status != http::StatusCode::OK {
+            return Err(lost(format!("HTTP status {}", head.status)));
+        }
+        // A call that is refused at once has its status where others have their metadata.
+        match Status::read(&head.headers) {
+            Some(Err(status)) => Err(CallError::Refused(status)),
+            _ => Ok(answers),
+        }
+    }
+
+    /// The next message; `None` after the last one of a call that went well.
+    pub async fn next<R: Message + Default>(&mut self) -> Result<Option<R>, CallError> {
+        match self.reader.next().await {
+            Ok(Some(message)) => Ok(Some(message)),
+            Ok(None) => match self.reader.trailers().await.as_ref().and_then(Status::read) {
+                Some(Ok(())) => Ok(None),
+                Some(Err(status)) => Err(CallError::Refused(status)),
+                None => Err(lost("the call ended without a status")),
+            },
+            Err(FrameError::Gone) => Err(lost("the connection was lost")),
+            Err(FrameError::Refused(status)) => Err(lost(status.message)),
+        }
+    }
+}
+
+impl Connection {
+    /// A plain GET, for what members tell over HTTP.
+    pub async fn get(&self, path: &str, max_bytes: usize) -> Result<(HeaderMap, Vec<u8>), CallError> {
+        let request = Request::get(format!("http://peer{path}")).version(Version::HTTP_2).body(()).map_err(unsent)?;
+        let mut requests = self.requests.clone().ready().await.map_err(unsent)?;
+        let (response, _) = requests.send_request(request, true).map_err(unsent)?;
+        let (head, mut body) = response.await.map_err(lost)?.into_parts();
+        if head.status != http::StatusCode::OK {
+            return Err(lost(format!("HTTP status {}", head.status)));
+        }
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.data().await {
+            let chunk = chunk.map_err(lost)?;
+            // The credit only fails to be released when the stream is gone already.
+            let _ = body.flow_control().release_capacity(chunk.len());
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > max_bytes {
+                return Err(lost("the answer is too long"));
+            }
+        }
+        Ok((head.headers, bytes))
+    }
+}

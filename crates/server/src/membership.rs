@@ -1,0 +1,272 @@
+//! Members that come, change and go. The member list is replicated state and says who shall take part;
+//! the leader leads consensus there, one safe step at a time. So an added voter gets its vote once it
+//! has caught up: until then the others decide without it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use keelson_api::Error;
+use keelson_api::etcdserverpb::{MemberAddRequest, MemberUpdateRequest};
+use keelson_api::keelson::command::Action;
+use keelson_api::keelson::{MemberAdd, MemberPromote, MemberRemove, MemberUpdate, peer};
+use keelson_consensus::Configuration;
+
+use crate::identity;
+use crate::member::{End, Member};
+
+/// A member counts as healthy once it has been reachable for so long.
+const HEALTHY: Duration = Duration::from_secs(5);
+/// How often the leader looks whether consensus is where the list is.
+const INTERVAL: Duration = Duration::from_millis(200);
+/// A learner may vote once it has nine tenths of the leader's log...
+const READY: (u64, u64) = (9, 10);
+/// ...and a voter that was just added, once it is so many entries behind at most.
+const CLOSE: u64 = 1000;
+
+type Listed = keelson_state::Member;
+
+struct Voters {
+    all: Vec<Listed>,
+}
+
+impl Voters {
+    fn of(member: &Member) -> Self {
+        Self { all: member.state.members().into_iter().filter(|m| !m.is_learner).collect() }
+    }
+
+    fn started(&self) -> usize {
+        self.all.iter().filter(|m| !m.name.is_empty()).count()
+    }
+
+    fn reachable(&self, member: &Member) -> usize {
+        self.all.iter().filter(|m| member.is_reachable(m.id, HEALTHY)).count()
+    }
+}
+
+const fn quorum(voters: usize) -> usize {
+    voters / 2 + 1
+}
+
+fn may_add(member: &Member, is_learner: bool) -> Result<(), Error> {
+    if !member.config.strict_reconfig {
+        return Ok(());
+    }
+    let voters = Voters::of(member);
+    let (count, started) = (voters.all.len(), voters.started());
+    // One started member may become two, or no cluster could grow.
+    if !is_learner && !(started == 1 && count == 1) && started < quorum(count + 1) {
+        return Err(Error::MemberNotEnoughStarted);
+    }
+    if count > 1 && voters.reachable(member) < quorum(count + 1) {
+        return Err(Error::Unhealthy);
+    }
+    Ok(())
+}
+
+/// Adds a member and answers its id.
+pub async fn add(member: &Arc<Member>, request: &MemberAddRequest) -> Result<u64, Error> {
+    may_add(member, request.is_learner)?;
+    let mut peer_urls = request.peer_ur_ls.clone();
+    peer_urls.sort();
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let id = identity::added_member_id(&peer_urls, seconds);
+    let is_learner = request.is_learner;
+    let max_learners = member.config.max_learners;
+    member.propose(Action::MemberAdd(MemberAdd { id, peer_urls, is_learner, max_learners })).await?;
+    tracing::info!(member_id = format!("{id:x}"), is_learner, "added a member");
+    member.members_changed.notify_one();
+    // From here on the leader sends it the log as soon as it can be reached.
+    until(member, |c| c.voters.contains(&id) || c.learners.contains(&id)).await?;
+    Ok(id)
+}
+
+fn may_remove(member: &Member, id: u64) -> Result<(), Error> {
+    let listed = member.state.members().into_iter().find(|m| m.id == id);
+    if !member.config.strict_reconfig || listed.is_some_and(|m| m.is_learner) {
+        return Ok(());
+    }
+    let voters = Voters::of(member);
+    let left = voters.all.iter().filter(|m| m.id != id);
+    let (rest, started) = left.fold((0, 0), |(n, s), m| (n + 1, s + usize::from(!m.name.is_empty())));
+    if rest == 0 || started < quorum(rest) {
+        return Err(Error::MemberNotEnoughStarted);
+    }
+    let gone = id != member.member_id && !member.is_reachable(id, Duration::ZERO);
+    if gone || voters.all.iter().all(|m| m.id != id) {
+        return Ok(());
+    }
+    if voters.reachable(member).saturating_sub(1) < quorum(rest) { Err(Error::Unhealthy) } else { Ok(()) }
+}
+
+/// Removes a member; done once it has no say any more.
+pub async fn remove(member: &Arc<Member>, id: u64) -> Result<(), Error> {
+    may_remove(member, id)?;
+    member.propose(Action::MemberRemove(MemberRemove { id })).await?;
+    tracing::info!(member_id = format!("{id:x}"), "removed a member");
+    member.members_changed.notify_one();
+    if id == member.member_id {
+        return Ok(());
+    }
+    until(member, |c| !c.voters.contains(&id) && !c.learners.contains(&id)).await
+}
+
+/// Gives a member other peer URLs.
+pub async fn update(member: &Arc<Member>, request: MemberUpdateRequest) -> Result<(), Error> {
+    let mut peer_urls = request.peer_ur_ls;
+    peer_urls.sort();
+    member.propose(Action::MemberUpdate(MemberUpdate { id: request.id, peer_urls })).await.map(|_| ())
+}
+
+/// Makes a learner a voter.
+pub async fn promote(member: &Arc<Member>, id: u64) -> Result<(), Error> {
+    let listed = member.state.members().into_iter().find(|m| m.id == id);
+    let is_learner = listed.ok_or(Error::MemberNotFound)?.is_learner;
+    if !is_learner {
+        return Err(Error::MemberNotLearner);
+    }
+    let committed = member.status().committed;
+    let matched = member.node.progress().get(&id).and_then(|p| p.matched).unwrap_or(0);
+    if matched * READY.1 < committed * READY.0 {
+        return Err(Error::LearnerNotReady);
+    }
+    if member.config.strict_reconfig {
+        let voters = Voters::of(member);
+        if voters.started() + 1 < quorum(voters.all.len() + 1) {
+            return Err(Error::MemberNotEnoughStarted);
+        }
+    }
+    member.propose(Action::MemberPromote(MemberPromote { id })).await?;
+    member.members_changed.notify_one();
+    until(member, |c| c.voters.contains(&id)).await
+}
+
+async fn until(member: &Member, reached: impl Fn(&Configuration) -> bool) -> Result<(), Error> {
+    let deadline = tokio::time::Instant::now() + member.request_timeout();
+    while !reached(&member.node.configuration()) {
+        if tokio::time::Instant::now() >= deadline {
+            return Err(Error::Timeout);
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    Ok(())
+}
+
+/// Leads consensus to what the member list says, while this member is leader.
+pub async fn follow_list(member: Arc<Member>) {
+    loop {
+        // Woken for speed; the interval is for what a wake cannot tell, such as a learner catching up.
+        let _ = tokio::time::timeout(INTERVAL, member.members_changed.notified()).await;
+        let leads = member.status().is_leader;
+        if member.state.is_removed(member.member_id) && !(leads && member.node.configuration().voters.contains(&member.member_id))
+        {
+            member.end.send_replace(Some(End::Removed));
+            return;
+        }
+        if !leads {
+            continue;
+        }
+        if let Err(e) = step(&member).await {
+            tracing::warn!(error = %e, "the members of consensus could not be changed; it will be tried again");
+        }
+    }
+}
+
+/// The voters and learners after the next step, if one is needed.
+fn next_step(
+    now: &Configuration,
+    list: &[Listed],
+    me: u64,
+    caught_up: impl Fn(u64) -> bool,
+) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
+    let listed: BTreeSet<u64> = list.iter().map(|m| m.id).collect();
+    let mut voters = now.voters.clone();
+    let mut learners: BTreeSet<u64> = now.learners.intersection(&listed).copied().collect();
+    learners.extend(listed.difference(&now.voters));
+    let wanted = |id: &u64| list.iter().any(|m| m.id == *id && !m.is_learner);
+    // One voter at a time, and this member last of all.
+    let leaving = now.voters.iter().filter(|id| !listed.contains(id)).max_by_key(|id| **id != me);
+    if let Some(leaving) = leaving.filter(|_| now.voters.len() > 1) {
+        voters.remove(leaving);
+    } else if let Some(ready) = learners.iter().copied().find(|id| wanted(id) && now.learners.contains(id) && caught_up(*id)) {
+        learners.remove(&ready);
+        voters.insert(ready);
+    }
+    (voters != now.voters || learners != now.learners).then_some((voters, learners))
+}
+
+async fn step(member: &Arc<Member>) -> std::io::Result<()> {
+    let list = member.state.members();
+    let now = member.node.configuration();
+    if list.is_empty() || !now.settled {
+        return Ok(());
+    }
+    let progress = member.node.progress();
+    let committed = member.status().committed;
+    let caught_up = |id| progress.get(&id).and_then(|p| p.matched).is_some_and(|m| m + CLOSE >= committed);
+    let Some((voters, learners)) = next_step(&now, &list, member.member_id, caught_up) else { return Ok(()) };
+    let left: Vec<u64> =
+        now.voters.union(&now.learners).filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
+    if member.node.reconfigure(&now, voters, &learners).await? {
+        for id in left.into_iter().filter(|id| *id != member.member_id) {
+            tell_removed(member, id);
+        }
+    }
+    Ok(())
+}
+
+/// Tells a member that it was removed. It hears no more of the log, and would not find out by itself.
+fn tell_removed(member: &Arc<Member>, id: u64) {
+    let member = member.clone();
+    tokio::spawn(async move {
+        let message = peer::RemovedRequest { member_id: id };
+        // If it cannot be told now, it is told when it calls.
+        let _ = tokio::time::timeout(HEALTHY, member.peers.ask::<peer::RemovedReply>(id, "Removed", &message)).await;
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(voters: &[u64], learners: &[u64]) -> Vec<Listed> {
+        let member = |id: &u64, is_learner| Listed { id: *id, is_learner, ..Listed::default() };
+        voters.iter().map(|id| member(id, false)).chain(learners.iter().map(|id| member(id, true))).collect()
+    }
+
+    fn configuration(voters: &[u64], learners: &[u64]) -> Configuration {
+        Configuration { voters: voters.iter().copied().collect(), learners: learners.iter().copied().collect(), settled: true }
+    }
+
+    #[test]
+    fn consensus_gets_to_any_list_one_voter_at_a_time_and_the_leader_leaves_last() {
+        let lists: &[(&[u64], &[u64])] = &[(&[1], &[]), (&[1, 2], &[]), (&[2, 3, 4], &[5]), (&[5], &[]), (&[1, 2, 3, 4, 5], &[])];
+        for (from, from_learners) in lists {
+            for (to, to_learners) in lists {
+                let list = listed(to, to_learners);
+                let mut now = configuration(from, from_learners);
+                let me = *from.first().unwrap();
+                for steps in 0.. {
+                    assert!(steps < 20, "{from:?} to {to:?} goes round in circles");
+                    let Some((voters, learners)) = next_step(&now, &list, me, |_| true) else { break };
+                    assert!(voters.symmetric_difference(&now.voters).count() <= 1, "{now:?} to {voters:?}");
+                    assert!(!voters.is_empty());
+                    if now.voters.contains(&me) && !voters.contains(&me) {
+                        assert!(now.voters.iter().all(|v| *v == me || to.contains(v)), "the leader left before others");
+                    }
+                    now = Configuration { voters, learners, settled: true };
+                }
+                let want = configuration(to, to_learners);
+                assert!(now == want, "{from:?} to {to:?} ended at {now:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_voter_that_has_not_caught_up_has_no_vote_yet() {
+        let step = next_step(&configuration(&[1], &[]), &listed(&[1, 2], &[]), 1, |_| false).unwrap();
+        assert_eq!((step.0.len(), step.1.len()), (1, 1));
+        assert_eq!(next_step(&configuration(&[1], &[2]), &listed(&[1, 2], &[]), 1, |_| false), None);
+        assert_eq!(next_step(&configuration(&[1], &[2]), &listed(&[1], &[2]), 1, |_| true), None);
+    }
+}

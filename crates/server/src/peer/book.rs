@@ -1,0 +1,38 @@
+//! Where members are: as the member list says, and before there is one, as the flags said.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use crate::member::State;
+
+/// Peer URLs by member.
+#[derive(Default)]
+pub struct Book {
+    first: BTreeMap<u64, Vec<String>>,
+    state: OnceLock<Arc<State>>,
+}
+
+impl Book {
+    /// With what is known before the state is there.
+    pub fn new(first: BTreeMap<u64, Vec<String>>) -> Self {
+        Self { first, state: OnceLock::new() }
+    }
+
+    /// From now on the member list of `state` counts.
+    pub fn follow(&self, state: Arc<State>) {
+        // Set once, at start.
+        let _ = self.state.set(state);
+    }
+
+    /// Where a member can be reached; empty if nobody knows.
+    pub fn urls(&self, id: u64) -> Vec<String> {
+        let listed = self.state.get().and_then(|s| s.members().into_iter().find(|m| m.id == id)).map(|m| m.peer_urls);
+        listed.filter(|urls| !urls.is_empty()).or_else(|| self.first.get(&id).cloned()).unwrap_or_default()
+    }
+
+    /// The data directory a member first came with; empty if it has not come yet.
+    pub fn data_dir_uuid(&self, id: u64) -> String {
+        let listed = self.state.get().and_then(|s| s.members().into_iter().find(|m| m.id == id));
+        listed.map(|m| m.data_dir_uuid).unwrap_or_default()
+    }
+}

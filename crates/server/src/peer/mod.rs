@@ -1,0 +1,17 @@
+//! Members among themselves: addresses, connections, what they ask of each other and who may ask.
+
+mod accept;
+mod book;
+mod link;
+mod metadata;
+mod receive;
+mod send;
+mod serve;
+mod transport;
+
+pub use accept::accept;
+pub use book::Book;
+pub use link::{Patience, get};
+pub use metadata::Speaker;
+pub use serve::serve;
+pub use transport::PeerTransport;

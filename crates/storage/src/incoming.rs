@@ -1,0 +1,248 @@
+//! A state store that came from another member, on its way to be this one's. It is received into a
+//! folder of its own; when all of it is there and on disk, a marker says so, and the next start puts it
+//! in place. Dying at any point leaves either the old state or the whole new one.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::failpoint;
+
+const FOLDER: &str = "incoming";
+const MARKER: &str = "incoming.json";
+const OLD: &str = "state.old";
+const STATE: &str = "state";
+
+/// One file of a checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    name: String,
+    size: u64,
+    crc32c: u32,
+}
+
+/// A checkpoint that is being received.
+pub struct Incoming {
+    data_dir: PathBuf,
+    folder: PathBuf,
+    entries: Vec<Entry>,
+    /// Files not there yet, the next one first.
+    missing: Vec<usize>,
+    current: Option<(File, u64, u32)>,
+}
+
+fn invalid(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, text)
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+fn checksum(path: &Path) -> io::Result<u32> {
+    let mut file = File::open(path)?;
+    let mut crc = 0;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(crc),
+            n => crc = crc32c::crc32c_append(crc, &buffer[..n]),
+        }
+    }
+}
+
+/// Name, size and checksum of each file in a folder.
+pub fn list_files(folder: &Path) -> io::Result<Vec<(String, u64, u32)>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let name = entry.file_name().into_string().map_err(|name| invalid(format!("{} is no name", name.display())))?;
+        files.push((name, entry.metadata()?.len(), checksum(&entry.path())?));
+    }
+    files.sort();
+    Ok(files)
+}
+
+impl Incoming {
+    /// Begins to receive the checkpoint `name`, or goes on with it. What there is of another one goes.
+    pub fn open(data_dir: &Path, name: &str, files: Vec<(String, u64, u32)>) -> io::Result<Self> {
+        let entries: Vec<Entry> = files.into_iter().map(|(name, size, crc32c)| Entry { name, size, crc32c }).collect();
+        let plain = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+        if let Some(bad) = entries.iter().map(|e| e.name.as_str()).chain([name]).find(|n| !plain(n) || n.starts_with('.')) {
+            return Err(invalid(format!("{bad:?} is no name of a checkpoint or of its files")));
+        }
+        let parent = data_dir.join(FOLDER);
+        let folder = parent.join(name);
+        if parent.is_dir() && !folder.is_dir() {
+            fs::remove_dir_all(&parent)?;
+        }
+        fs::create_dir_all(&folder)?;
+        let mut missing = Vec::new();
+        for (number, entry) in entries.iter().enumerate() {
+            let path = folder.join(&entry.name);
+            let there = fs::metadata(&path).is_ok_and(|m| m.len() == entry.size) && checksum(&path)? == entry.crc32c;
+            if !there {
+                missing.push(number);
+            }
+        }
+        missing.reverse();
+        Ok(Self { data_dir: data_dir.to_owned(), folder, entries, missing, current: None })
+    }
+
+    /// Names of the files that are not there, in the order in which they must come.
+    pub fn wanted(&self) -> impl Iterator<Item = &str> {
+        self.missing.iter().rev().map(|n| self.entries[*n].name.as_str())
+    }
+
+    /// Takes the next bytes. A piece never spans two files.
+    pub fn write(&mut self, data: &[u8]) -> io::Result<()> {
+        self.skip_empty()?;
+        let Some(entry) = self.missing.last().map(|n| &self.entries[*n]) else {
+            return Err(invalid("more bytes than the checkpoint has".into()));
+        };
+        let (mut file, mut size, mut crc) = match self.current.take() {
+            Some(current) => current,
+            None => (File::create(self.folder.join(&entry.name))?, 0, 0),
+        };
+        file.write_all(data)?;
+        size += data.len() as u64;
+        crc = crc32c::crc32c_append(crc, data);
+        if size < entry.size {
+            self.current = Some((file, size, crc));
+            return Ok(());
+        }
+        if size > entry.size || crc != entry.crc32c {
+            return Err(invalid(format!("{} has arrived damaged", entry.name)));
+        }
+        file.sync_all()?;
+        self.missing.pop();
+        Ok(())
+    }
+
+    fn skip_empty(&mut self) -> io::Result<()> {
+        while let Some(entry) = self.missing.last().map(|n| &self.entries[*n]).filter(|e| e.size == 0) {
+            File::create(self.folder.join(&entry.name))?.sync_all()?;
+            self.missing.pop();
+        }
+        Ok(())
+    }
+
+    /// Says that everything is there: the next start takes it.
+    pub fn complete(mut self) -> io::Result<()> {
+        self.skip_empty()?;
+        if let Some(missing) = self.wanted().next() {
+            return Err(invalid(format!("the checkpoint is not whole: {missing} is missing")));
+        }
+        sync_folder(&self.folder)?;
+        sync_folder(&self.data_dir.join(FOLDER))?;
+        failpoint::pass("incoming-complete");
+        let marker = self.data_dir.join(MARKER);
+        let temporary = self.data_dir.join("incoming.json.tmp");
+        let mut file = File::create(&temporary)?;
+        file.write_all(self.folder.as_os_str().as_encoded_bytes())?;
+        file.sync_all()?;
+        fs::rename(temporary, marker)?;
+        sync_folder(&self.data_dir)
+    }
+}
+
+/// A whole state store that waits to be put in place.
+pub struct Arrived {
+    data_dir: PathBuf,
+    folder: Option<PathBuf>,
+}
+
+impl Arrived {
+    /// What has arrived in a data directory, if anything has.
+    pub fn find(data_dir: &Path) -> io::Result<Option<Self>> {
+        if !data_dir.join(MARKER).is_file() {
+            return Ok(None);
+        }
+        let parent = data_dir.join(FOLDER);
+        let folder = match fs::read_dir(&parent) {
+            Ok(mut entries) => entries.next().transpose()?.map(|e| e.path()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            Err(e) => return Err(e),
+        };
+        Ok(Some(Self { data_dir: data_dir.to_owned(), folder }))
+    }
+
+    /// Where the store is; `None` if it has been put in place already.
+    pub fn folder(&self) -> Option<&Path> {
+        self.folder.as_deref()
+    }
+
+    /// Makes it the state of this member. The log must fit it already.
+    pub fn put_in_place(self) -> io::Result<()> {
+        let (state, old) = (self.data_dir.join(STATE), self.data_dir.join(OLD));
+        if let Some(folder) = &self.folder {
+            if state.is_dir() {
+                if old.is_dir() {
+                    fs::remove_dir_all(&old)?;
+                }
+                fs::rename(&state, &old)?;
+            }
+            failpoint::pass("incoming-swap");
+            fs::rename(folder, &state)?;
+            sync_folder(&self.data_dir.join(FOLDER))?;
+            sync_folder(&self.data_dir)?;
+        }
+        failpoint::pass("incoming-placed");
+        fs::remove_file(self.data_dir.join(MARKER))?;
+        sync_folder(&self.data_dir)?;
+        for leftover in [self.data_dir.join(FOLDER), old] {
+            if leftover.is_dir() {
+                fs::remove_dir_all(leftover)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn files(content: &[(&str, &[u8])]) -> Vec<(String, u64, u32)> {
+        content.iter().map(|(n, c)| ((*n).to_owned(), c.len() as u64, crc32c::crc32c(c))).collect()
+    }
+
+    #[test]
+    fn a_broken_transfer_goes_on_where_it_was_and_damage_is_not_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let content: &[(&str, &[u8])] = &[("a.sst", b"first"), ("empty", b""), ("b.sst", b"second")];
+        let mut first = Incoming::open(dir.path(), "c1", files(content)).unwrap();
+        assert_eq!(first.wanted().collect::<Vec<_>>(), ["a.sst", "empty", "b.sst"]);
+        first.write(b"fir").unwrap();
+        first.write(b"st").unwrap();
+        assert!(first.write(b"damage").is_err());
+
+        let mut again = Incoming::open(dir.path(), "c1", files(content)).unwrap();
+        assert_eq!(again.wanted().last(), Some("b.sst"));
+        again.write(b"second").unwrap();
+        assert!(again.write(b"more").is_err());
+        again.complete().unwrap();
+
+        fs::create_dir(dir.path().join(STATE)).unwrap();
+        fs::write(dir.path().join("state/old"), "x").unwrap();
+        Arrived::find(dir.path()).unwrap().unwrap().put_in_place().unwrap();
+        assert_eq!(fs::read(dir.path().join("state/a.sst")).unwrap(), b"first");
+        assert!(!dir.path().join("state/old").exists() && Arrived::find(dir.path()).unwrap().is_none());
+        assert!(Incoming::open(dir.path(), "c2", files(&[("../x", b"")])).is_err());
+    }
+
+    #[test]
+    fn an_incomplete_checkpoint_is_never_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let incoming = Incoming::open(dir.path(), "c", files(&[("a", b"x")])).unwrap();
+        assert!(incoming.complete().is_err());
+        assert!(Arrived::find(dir.path()).unwrap().is_none());
+        // Another checkpoint takes the place of what was begun.
+        let other = Incoming::open(dir.path(), "d", files(&[])).unwrap();
+        other.complete().unwrap();
+        let folder = Arrived::find(dir.path()).unwrap().unwrap().folder().unwrap().to_owned();
+        assert!(folder.ends_with("incoming/d"));
+    }
+}
