@@ -35,21 +35,26 @@ const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
 /// What every look shares.
 pub struct Context {
     client: Client,
-    recorder: Recorder,
+    reporter: Reporter,
     defaults: Defaults,
     metrics: Arc<Metrics>,
     clusters: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Memory>>>>,
     /// Clusters of which an event came since they were last read.
     dirty: Mutex<HashSet<Key>>,
+    /// How often in a row looks at a cluster have failed.
     failures: Mutex<HashMap<Key, u32>>,
 }
 
 impl Context {
     pub fn new(client: Client, identity: String, defaults: Defaults, metrics: Arc<Metrics>) -> Arc<Self> {
         let reporter = Reporter { controller: FIELD_OWNER.into(), instance: Some(identity) };
-        let recorder = Recorder::new(client.clone(), reporter);
         let (clusters, dirty, failures) = Default::default();
-        Arc::new(Self { client, recorder, defaults, metrics, clusters, dirty, failures })
+        Arc::new(Self { client, reporter, defaults, metrics, clusters, dirty, failures })
+    }
+
+    /// A new one each time: a recorder takes Events of one reason for one and the same, whatever they say.
+    fn recorder(&self) -> Recorder {
+        Recorder::new(self.client.clone(), self.reporter.clone())
     }
 
     fn memory(&self, key: &Key) -> Arc<tokio::sync::Mutex<Memory>> {
@@ -65,6 +70,15 @@ impl Context {
     fn take_dirty(&self, key: &Key) -> bool {
         self.metrics.clusters.set(i64::try_from(self.clusters.lock().len()).unwrap_or(i64::MAX));
         self.dirty.lock().remove(key)
+    }
+
+    /// Whether people were told this last; they are from now on.
+    async fn told(&self, key: &Key, note: &str) -> bool {
+        let memory = self.memory(key);
+        let mut memory = memory.lock().await;
+        let told = memory.told.as_deref() == Some(note);
+        memory.told = Some(note.to_string());
+        told
     }
 
     /// Longer after each failure in a row, for each cluster by itself.

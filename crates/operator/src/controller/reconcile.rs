@@ -110,7 +110,7 @@ async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context:
     let blocked = decision.course.as_ref().and_then(|course| Some((course.type_, course.blocked_by.clone()?)));
     let told = blocked.as_ref().map(|(_, note)| note.clone());
     if let Some((type_, note)) = blocked.filter(|_| memory.told != told) {
-        events::blocked(&context.recorder, cluster, type_, note).await;
+        events::blocked(&context.recorder(), cluster, type_, note).await;
     }
     memory.told = told;
     let Some(action) = &decision.action else {
@@ -128,7 +128,7 @@ async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context:
     memory.last_action = Some((action.clone(), Instant::now()));
     context.metrics.acted(action);
     done.map_err(|source| Error::Act { step, source })?;
-    events::acted(&context.recorder, cluster, decision, action).await;
+    events::acted(&context.recorder(), cluster, decision, action).await;
     Ok(Next::requeue(decision.look_again))
 }
 
@@ -154,7 +154,9 @@ async fn report(cluster: &EtcdCluster, context: &Context, error: &Error) {
     if conflict(error) {
         return;
     }
-    events::failed(&context.recorder, cluster, note.clone()).await;
+    if !context.told(&ObjectRef::from_obj(cluster), &note).await {
+        events::failed(&context.recorder(), cluster, note.clone()).await;
+    }
     let api = Api::<EtcdCluster>::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
     let Ok(Some(mut cluster)) = api.get_opt(&cluster.name_any()).await else {
         return;

@@ -8,5 +8,5 @@ mod surroundings;
 mod volumes;
 
 pub use assemble::{Recollection, assemble};
-pub use pods::phase;
+pub use pods::{phase, ready};
 pub use snapshot::{ObserveError, Snapshot};

@@ -1,7 +1,7 @@
 //! Adding members one at a time: EtcdMember, learner, volume, pod, caught up, voter.
 
 use super::decision::{Action, Step};
-use super::view::{Seat, View, broken};
+use super::view::{STEADY, Seat, View, broken};
 use crate::api::OperationType::ScaleUp;
 use crate::api::Origin;
 
@@ -19,7 +19,7 @@ pub(super) fn grow(view: &View) -> Option<Step> {
             let action = Action::DeleteMember { name: name.clone() };
             Some(Step::act(ScaleUp, Some(name), format!("Member {name} is not needed any more and was never added"), action))
         }
-        Some((name, _)) => ready(view, name).or_else(|| {
+        Some((name, _)) => ready(view, name).or_else(|| steady(view, name)).or_else(|| {
             let action = Action::AddLearner { name: name.clone() };
             Some(Step::act(ScaleUp, Some(name), format!("Adding {name} to the store as a learner"), action))
         }),
@@ -34,6 +34,14 @@ pub(super) fn grow(view: &View) -> Option<Step> {
         }
         None => None,
     }
+}
+
+/// The store also refuses while a voter was connected for less than that.
+fn steady(view: &View, name: &str) -> Option<Step> {
+    let long = |seat: &Seat| seat.member.and_then(|m| m.word.as_ref()).is_some_and(|word| word.healthy_for >= STEADY);
+    let why = format!("every voter must have been healthy for {} seconds", STEADY.as_secs());
+    let enough = view.voter_count() == 1 || view.voters().all(long);
+    (!enough).then(|| Step::wait(ScaleUp, Some(name), "Waiting to add a member", why))
 }
 
 /// What an addition waits for: the store refuses one while a voter is down.

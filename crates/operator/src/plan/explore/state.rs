@@ -191,10 +191,10 @@ impl State {
             store.leader.iter_mut().for_each(&mut renumber);
         }
         for Slot { object, volume, .. } in &mut state.slots {
-            for object in object {
+            if let Some(object) = object {
                 object.id.iter_mut().chain(&mut object.volume).for_each(&mut renumber);
             }
-            for volume in volume {
+            if let Some(volume) = volume {
                 renumber(&mut volume.uid);
                 volume.id.iter_mut().for_each(&mut renumber);
                 if let Content::Data { id, .. } = &mut volume.content {

@@ -26,6 +26,9 @@ fn growing_creates_the_object_then_adds_the_learner_then_notes_the_list() {
     let fresh = Object { id: None, cluster_id: None, volume_uid: None, initial_cluster: None, ..object(3) };
     world.members.insert("d".into(), Member { object: Some(fresh.clone()), ..Member::default() });
     assert_eq!(acts(&world), Action::AddLearner { name: "d".into() });
+    world.m("b").word.as_mut().unwrap().healthy_for = STEADY / 2;
+    assert!(waits(&world).contains("healthy for 5 seconds"));
+    world.m("b").word = Some(word(1));
 
     with_learner(&mut world);
     world.members.insert("d".into(), Member { object: Some(fresh), ..Member::default() });
