@@ -3,6 +3,8 @@
 //! *Invariant*: the object is created before the member is added to the store and removed after everything of it is
 //! gone, so a crash of the operator at any point leaves something to go on from.
 
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a type of its own, often the same")]
+
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

@@ -38,7 +38,7 @@ pub enum Error {
 
 pub async fn reconcile(cluster: Arc<EtcdCluster>, context: Arc<Context>) -> Result<Next, Error> {
     let begun = Instant::now();
-    let result = look(&cluster, &context).await;
+    let result = Box::pin(look(&cluster, &context)).await;
     context.metrics.reconciled(begun.elapsed(), result.is_ok());
     if let Err(error) = &result {
         report(&cluster, &context, error).await;
@@ -65,7 +65,7 @@ async fn look(cluster: &EtcdCluster, context: &Context) -> Result<Next, Error> {
     }
     let names = Names { cluster: cluster.name_any(), namespace: cluster.namespace().unwrap_or_default() };
     let taken = Instant::now();
-    let Some(mut snapshot) = Snapshot::read(&context.client, &names).await? else {
+    let Some(mut snapshot) = Box::pin(Snapshot::read(&context.client, &names)).await? else {
         context.forget(&key);
         return Ok(Next::await_change());
     };

@@ -121,7 +121,7 @@ fn object(member: &EtcdMember) -> Object {
 }
 
 fn word_of(status: &StatusResponse, healthy_for: Duration) -> Word {
-    let header = status.header.clone().unwrap_or_default();
+    let header = status.header.unwrap_or_default();
     Word {
         cluster_id: ClusterId(header.cluster_id),
         member_id: MemberId(header.member_id),

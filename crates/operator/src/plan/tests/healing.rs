@@ -33,8 +33,10 @@ fn crashing_pending_and_terminating_pods_are_waited_for() {
     }
 }
 
+type Loss = fn(&mut World);
+
 /// Every way in which a volume is lost.
-fn losses() -> Vec<(&'static str, fn(&mut World))> {
+fn losses() -> Vec<(&'static str, Loss)> {
     vec![
         ("gone", |w| w.m("b").volume = None),
         ("lost", |w| w.m("b").volume.as_mut().unwrap().state = VolumeState::Lost),
