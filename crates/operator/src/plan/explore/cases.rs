@@ -69,9 +69,9 @@ fn size_and_template_change_together_through_any_failure() {
 #[test]
 #[ignore = "explores for minutes"]
 fn larger_worlds() {
-    explores(500_000, &Scope::new(at_rest(5, 6, 1, 1, 0), &[(1, 1), (3, 1)]));
-    explores(500_000, &Scope::new(at_rest(3, 7, 1, 1, 0), &[(3, 1), (1, 2), (3, BAD), (5, 2)]));
-    explores(500_000, &Scope::new(at_rest(3, 5, 2, 1, 1), &[(3, 2)]));
+    explores(300_000, &Scope::new(at_rest(5, 6, 1, 1, 0), &[(1, 1), (3, 1)]));
+    explores(300_000, &Scope::new(at_rest(3, 7, 1, 1, 0), &[(3, 1), (1, 2), (3, BAD), (5, 2)]));
+    explores(300_000, &Scope::new(at_rest(3, 5, 2, 1, 1), &[(3, 2)]));
 }
 
 /// A planner that takes "running" for "caught up", as one that looks at pods only would.
