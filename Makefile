@@ -29,7 +29,7 @@ setup-build:
 CARGO = ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" ROCKSDB_STATIC=1 cargo
 
 build: setup-build
-	$(CARGO) build --release --locked -p keelson-server
+	$(CARGO) build --release --locked -p keelson-server -p keelson-operator
 	@mkdir -p bin
 	@for b in keelson keelsonctl keelson-operator; do \
 	  if [ -f $(RELEASE)/$$b ]; then cp $(RELEASE)/$$b bin/.$$b.new && mv bin/.$$b.new bin/$$b; fi; done

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::rand::SystemRandom;
 use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, KeyPair};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::kubernetes::client::Client;
@@ -33,6 +34,7 @@ pub struct ApiServer {
     child: Child,
     dir: TempDir,
     client: Client,
+    port: u16,
 }
 
 impl ApiServer {
@@ -81,7 +83,7 @@ impl ApiServer {
             .spawn()
             .context("starting kube-apiserver")?;
         match ready(&mut child, port, &path("certs/apiserver.crt")).await {
-            Ok(client) => Ok(Self { child, dir, client }),
+            Ok(client) => Ok(Self { child, dir, client, port }),
             Err(error) => {
                 end(&mut child);
                 Err(error.context(tail(&path("log"))))
@@ -91,6 +93,27 @@ impl ApiServer {
 
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// A kubeconfig for other programs; `as_user` is whose rights they get, the administrator's without it.
+    pub fn kubeconfig(&self, as_user: Option<&str>) -> Result<PathBuf> {
+        let mut user = json!({ "token": TOKEN });
+        if let Some(name) = as_user {
+            user["as"] = name.into();
+        }
+        let certificate = self.dir.path().join("certs/apiserver.crt");
+        let server = format!("https://127.0.0.1:{}", self.port);
+        let config = json!({
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "e2e",
+            "clusters": [{ "name": "e2e", "cluster": { "server": server, "certificate-authority": certificate } }],
+            "users": [{ "name": "e2e", "user": user }],
+            "contexts": [{ "name": "e2e", "context": { "cluster": "e2e", "user": "e2e" } }],
+        });
+        let path = self.dir.path().join(format!("kubeconfig-{}", as_user.unwrap_or("admin").replace(':', "-")));
+        fs::write(&path, config.to_string())?;
+        Ok(path)
     }
 
     fn log_path(&self) -> PathBuf {

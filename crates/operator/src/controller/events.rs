@@ -1,0 +1,51 @@
+//! Events: what happened to a cluster, told to the people who run it.
+
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Resource, ResourceExt};
+
+use crate::api::{EtcdCluster, OperationType};
+use crate::plan::{Action, Decision};
+
+/// Tells of an action that changes members; bookkeeping is told by conditions only.
+pub async fn acted(recorder: &Recorder, cluster: &EtcdCluster, decision: &Decision, action: &Action) {
+    let bookkeeping =
+        matches!(action, Action::Record { .. } | Action::Count { .. } | Action::KeepVolume { .. } | Action::Apply(_));
+    if let Some(course) = decision.course.as_ref().filter(|_| !bookkeeping) {
+        publish(recorder, cluster, EventType::Normal, reason(course.type_), course.step.clone()).await;
+    }
+}
+
+/// Tells what a cluster waits for, once each time that changes.
+pub async fn blocked(recorder: &Recorder, cluster: &EtcdCluster, type_: OperationType, note: String) {
+    publish(recorder, cluster, EventType::Warning, "Blocked", format!("{}: {note}", reason(type_))).await;
+}
+
+pub async fn failed(recorder: &Recorder, cluster: &EtcdCluster, note: String) {
+    publish(recorder, cluster, EventType::Warning, "Failed", note).await;
+}
+
+async fn publish(recorder: &Recorder, cluster: &EtcdCluster, type_: EventType, reason: &str, note: String) {
+    // The API server takes at most 1024 bytes.
+    let note = note.chars().take(500).collect();
+    let event = Event { type_, reason: reason.into(), note: Some(note), action: "Reconcile".into(), secondary: None };
+    if let Err(error) = recorder.publish(&event, &cluster.object_ref(&())).await {
+        tracing::warn!(cluster = cluster.name_any(), %error, "an event could not be published");
+    }
+}
+
+fn reason(type_: OperationType) -> &'static str {
+    match type_ {
+        OperationType::Configure => "Configure",
+        OperationType::Bootstrap => "Bootstrap",
+        OperationType::Adopt => "Adopt",
+        OperationType::ScaleUp => "ScaleUp",
+        OperationType::ScaleDown => "ScaleDown",
+        OperationType::Replace => "Replace",
+        OperationType::Restart => "Restart",
+        OperationType::Roll => "Roll",
+        OperationType::CleanUp => "CleanUp",
+        OperationType::Delete => "Delete",
+        OperationType::AwaitQuorum => "AwaitQuorum",
+        OperationType::Frozen => "Frozen",
+    }
+}

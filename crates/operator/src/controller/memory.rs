@@ -1,0 +1,75 @@
+//! What the running operator remembers of a cluster between two looks. Losing it costs a little time and nothing else.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use keelson_api::etcdserverpb::StatusResponse;
+use kube::ResourceExt;
+use kube::runtime::reflector::ObjectRef;
+
+use crate::api::EtcdCluster;
+use crate::observe::Snapshot;
+use crate::plan::{Action, Phase};
+use crate::render::CLIENT_PORT;
+use crate::store::{Answers, Certificates, Member, StoreError};
+
+pub type Key = ObjectRef<EtcdCluster>;
+
+#[derive(Default)]
+pub struct Memory {
+    pub snapshot: Option<(Instant, Snapshot)>,
+    connections: BTreeMap<String, Connection>,
+    answering_since: BTreeMap<String, Instant>,
+    pub last_action: Option<(Action, Instant)>,
+    pub last_status: Option<Instant>,
+    /// What it waited for when it was last told to people.
+    pub told: Option<String>,
+}
+
+struct Connection {
+    /// Address and certificates; another connection is made when these change.
+    to: (String, Option<Certificates>),
+    member: Member,
+}
+
+impl Memory {
+    /// Connections to every pod that could answer, kept while pod and certificates stay the same.
+    pub fn connect(&mut self, snapshot: &Snapshot) -> Result<BTreeMap<String, Member>, StoreError> {
+        let mut members = BTreeMap::new();
+        let certificates = match &snapshot.certificates {
+            None => None,
+            Some(Ok(certificates)) => Some(certificates),
+            // Without certificates nobody can be asked; the plan says which Secret is missing.
+            Some(Err(_)) => return Ok(members),
+        };
+        self.connections.retain(|name, _| snapshot.pod(name).is_some());
+        for pod in &snapshot.pods {
+            let Some(ip) = pod.status.as_ref().and_then(|status| status.pod_ip.clone()) else {
+                continue;
+            };
+            if crate::observe::phase(pod) != Phase::Live {
+                continue;
+            }
+            let name = pod.name_any();
+            let to = (format!("{ip} {}", pod.uid().unwrap_or_default()), certificates.cloned());
+            if self.connections.get(&name).is_none_or(|connection| connection.to != to) {
+                let member = Member::new(&ip, CLIENT_PORT, &snapshot.names.host(&name), certificates)?;
+                self.connections.insert(name.clone(), Connection { to, member });
+            }
+            if let Some(connection) = self.connections.get(&name) {
+                members.insert(name, connection.member.clone());
+            }
+        }
+        Ok(members)
+    }
+
+    /// For how long each member has answered and known a leader, this answer included.
+    pub fn note(&mut self, answers: &Answers) -> BTreeMap<String, Duration> {
+        let well = |status: &StatusResponse| status.leader != 0;
+        self.answering_since.retain(|name, _| answers.statuses.get(name).is_some_and(well));
+        for (name, _) in answers.statuses.iter().filter(|(_, status)| well(status)) {
+            self.answering_since.entry(name.clone()).or_insert_with(Instant::now);
+        }
+        self.answering_since.iter().map(|(name, since)| (name.clone(), since.elapsed())).collect()
+    }
+}

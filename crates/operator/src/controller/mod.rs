@@ -1,0 +1,162 @@
+//! Runs the clusters: one look at a time for each, on every event that concerns it and from time to time.
+
+mod events;
+mod memory;
+mod reconcile;
+mod status;
+
+use std::collections::{HashMap, HashSet};
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::events::{Recorder, Reporter};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{Controller, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use parking_lot::Mutex;
+use serde::de::DeserializeOwned;
+
+use crate::api::{Defaults, EtcdCluster, EtcdMember, FIELD_OWNER, label};
+use crate::metrics::Metrics;
+use memory::{Key, Memory};
+
+/// How many clusters are looked at at the same time.
+const CONCURRENCY: u16 = 16;
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
+
+/// What every look shares.
+pub struct Context {
+    client: Client,
+    reporter: Reporter,
+    defaults: Defaults,
+    metrics: Arc<Metrics>,
+    clusters: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Memory>>>>,
+    /// Clusters of which an event came since they were last read.
+    dirty: Mutex<HashSet<Key>>,
+    /// How often in a row looks at a cluster have failed.
+    failures: Mutex<HashMap<Key, u32>>,
+}
+
+impl Context {
+    pub fn new(client: Client, identity: String, defaults: Defaults, metrics: Arc<Metrics>) -> Arc<Self> {
+        let reporter = Reporter { controller: FIELD_OWNER.into(), instance: Some(identity) };
+        let (clusters, dirty, failures) = Default::default();
+        Arc::new(Self { client, reporter, defaults, metrics, clusters, dirty, failures })
+    }
+
+    /// A new one each time: a recorder takes Events of one reason for one and the same, whatever they say.
+    fn recorder(&self) -> Recorder {
+        Recorder::new(self.client.clone(), self.reporter.clone())
+    }
+
+    fn memory(&self, key: &Key) -> Arc<tokio::sync::Mutex<Memory>> {
+        self.clusters.lock().entry(key.clone()).or_default().clone()
+    }
+
+    fn forget(&self, key: &Key) {
+        self.clusters.lock().remove(key);
+        self.failures.lock().remove(key);
+        self.metrics.clusters.set(i64::try_from(self.clusters.lock().len()).unwrap_or(i64::MAX));
+    }
+
+    fn take_dirty(&self, key: &Key) -> bool {
+        self.metrics.clusters.set(i64::try_from(self.clusters.lock().len()).unwrap_or(i64::MAX));
+        self.dirty.lock().remove(key)
+    }
+
+    /// Whether people were told this last; they are from now on.
+    async fn told(&self, key: &Key, note: &str) -> bool {
+        let memory = self.memory(key);
+        let mut memory = memory.lock().await;
+        let told = memory.told.as_deref() == Some(note);
+        memory.told = Some(note.to_string());
+        told
+    }
+
+    /// Longer after each failure in a row, for each cluster by itself.
+    fn backoff(&self, key: &Key) -> Duration {
+        let mut failures = self.failures.lock();
+        let count = failures.entry(key.clone()).or_default();
+        *count = (*count + 1).min(10);
+        BACKOFF_FIRST.saturating_mul(1 << (*count - 1)).min(BACKOFF_LIMIT)
+    }
+}
+
+/// Runs until `stop` is ready and every look under way is finished. `namespace`: one, or all.
+pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+    let namespace = namespace.as_deref();
+    let ours = watcher::Config::default().labels(label::CLUSTER);
+    Controller::new(api::<EtcdCluster>(&context, namespace), watcher::Config::default())
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .watches(api::<EtcdMember>(&context, namespace), ours.clone(), touches(&context))
+        .watches(api::<Pod>(&context, namespace), ours.clone(), touches(&context))
+        .watches(api::<PersistentVolumeClaim>(&context, namespace), ours.clone(), touches(&context))
+        .watches(api::<Service>(&context, namespace), ours.clone(), touches(&context))
+        .watches(api::<PodDisruptionBudget>(&context, namespace), ours, touches(&context))
+        .graceful_shutdown_on(stop)
+        .run(look, |cluster, error, context| retry(&cluster, error, &context), context)
+        .for_each(async |result| {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a look ended early");
+            }
+        })
+        .await;
+}
+
+async fn look(cluster: Arc<EtcdCluster>, context: Arc<Context>) -> Result<Action, reconcile::Error> {
+    let key = ObjectRef::from_obj(&*cluster);
+    context.note_version(&key, &cluster).await;
+    let next = reconcile::reconcile(cluster, context.clone()).await?;
+    context.failures.lock().remove(&key);
+    Ok(next)
+}
+
+impl Context {
+    /// The resource itself has no mapper that would mark it: its version tells whether it changed.
+    async fn note_version(&self, key: &Key, cluster: &EtcdCluster) {
+        let memory = self.memory(key);
+        let memory = memory.lock().await;
+        let known = memory.snapshot.as_ref().and_then(|(_, snapshot)| snapshot.cluster.resource_version());
+        if known != cluster.resource_version() {
+            self.dirty.lock().insert(key.clone());
+        }
+    }
+}
+
+fn retry(cluster: &EtcdCluster, error: &reconcile::Error, context: &Context) -> Action {
+    let key = ObjectRef::from_obj(cluster);
+    context.dirty.lock().insert(key.clone());
+    match reconcile::conflict(error) {
+        true => Action::requeue(Duration::from_millis(100)),
+        false => Action::requeue(context.backoff(&key)),
+    }
+}
+
+fn api<K>(context: &Context, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(context.client.clone(), namespace),
+        None => Api::all(context.client.clone()),
+    }
+}
+
+/// Which cluster an object is of, noting that it has to be read again.
+fn touches<K: Resource>(context: &Arc<Context>) -> impl Fn(K) -> Option<Key> + Send + Sync + 'static {
+    let context = context.clone();
+    move |object| {
+        let cluster = object.labels().get(label::CLUSTER)?;
+        let key = ObjectRef::new(cluster).within(&object.namespace()?);
+        context.dirty.lock().insert(key.clone());
+        Some(key)
+    }
+}

@@ -1,0 +1,188 @@
+//! One look at one cluster: observe, plan, write the intent, act, return. Nothing waits in here.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use kube::api::{Api, PostParams};
+use kube::runtime::controller::Action as Next;
+use kube::runtime::reflector::ObjectRef;
+use kube::{Client, ResourceExt};
+
+use super::memory::Memory;
+use super::{Context, events, status};
+use crate::act::{ActError, Hands};
+use crate::api::{EtcdCluster, EtcdClusterStatus, FIELD_OWNER, Target, condition};
+use crate::observe::{ObserveError, Recollection, Snapshot, assemble};
+use crate::plan::{Decision, World, plan};
+use crate::render::Names;
+use crate::store::{Answers, StoreError, ask};
+
+/// How long objects are taken to be as they were read, when no event says otherwise: while all is well, and while something is awaited.
+const FRESH_AT_REST: Duration = Duration::from_secs(600);
+const FRESH_IN_MOTION: Duration = Duration::from_secs(10);
+/// The same action is not repeated sooner: its effect may not be visible yet.
+const REPEAT: Duration = Duration::from_secs(1);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("writing the status: {0}")]
+    Status(kube::Error),
+    #[error("{step}: {source}")]
+    Act { step: String, source: ActError },
+}
+
+pub async fn reconcile(cluster: Arc<EtcdCluster>, context: Arc<Context>) -> Result<Next, Error> {
+    let begun = Instant::now();
+    let result = Box::pin(look(&cluster, &context)).await;
+    context.metrics.reconciled(begun.elapsed(), result.is_ok());
+    if let Err(error) = &result {
+        report(&cluster, &context, error).await;
+    }
+    result
+}
+
+async fn look(cluster: &EtcdCluster, context: &Context) -> Result<Next, Error> {
+    let key = ObjectRef::from_obj(cluster);
+    let memory = context.memory(&key);
+    let mut memory = memory.lock().await;
+    // Taken before reading: what changes meanwhile is looked at again.
+    let dirty = context.take_dirty(&key);
+    if !dirty
+        && let Some((taken, snapshot)) = memory.snapshot.take()
+        && taken.elapsed() < freshness(&snapshot)
+    {
+        let seen = consider(&mut memory, &snapshot, context).await?;
+        if seen.decision.action.is_none() && !seen.changed(&snapshot, &memory) {
+            let next = Next::requeue(seen.decision.look_again);
+            memory.snapshot = Some((taken, snapshot));
+            return Ok(next);
+        }
+    }
+    let names = Names { cluster: cluster.name_any(), namespace: cluster.namespace().unwrap_or_default() };
+    let taken = Instant::now();
+    let Some(mut snapshot) = Box::pin(Snapshot::read(&context.client, &names)).await? else {
+        context.forget(&key);
+        return Ok(Next::await_change());
+    };
+    let seen = consider(&mut memory, &snapshot, context).await?;
+    if seen.changed(&snapshot, &memory) {
+        snapshot.cluster = write(&context.client, &snapshot, &seen.status).await.map_err(Error::Status)?;
+        memory.last_status = Some(Instant::now());
+    }
+    let next = proceed(&mut memory, &snapshot, &seen, context).await?;
+    memory.snapshot = seen.decision.action.is_none().then_some((taken, snapshot));
+    Ok(next)
+}
+
+/// What came of one look.
+struct Seen {
+    decision: Decision,
+    status: EtcdClusterStatus,
+    answers: Answers,
+    wanted: Target,
+}
+
+impl Seen {
+    fn changed(&self, snapshot: &Snapshot, memory: &Memory) -> bool {
+        let old = snapshot.cluster.status.clone().unwrap_or_default();
+        let due = memory.last_status.is_none_or(|last| last.elapsed() >= status::FIGURES);
+        status::differs(&old, &self.status) || due && old != self.status
+    }
+}
+
+async fn consider(memory: &mut Memory, snapshot: &Snapshot, context: &Context) -> Result<Seen, Error> {
+    let answers = ask(&memory.connect(snapshot)?).await;
+    let answering_for = memory.note(&answers);
+    let past = Recollection { now: Timestamp::now(), answering_for: &answering_for };
+    let (world, wanted): (World, Target) = assemble(snapshot, &answers, &context.defaults, &past);
+    let decision = plan(&world);
+    let status = status::compose(snapshot, &world, &decision, &wanted);
+    Ok(Seen { decision, status, answers, wanted })
+}
+
+async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context: &Context) -> Result<Next, Error> {
+    let (cluster, decision) = (&snapshot.cluster, &seen.decision);
+    let blocked = decision.course.as_ref().and_then(|course| Some((course.type_, course.blocked_by.clone()?)));
+    let told = blocked.as_ref().map(|(_, note)| note.clone());
+    if let Some((type_, note)) = blocked.filter(|_| memory.told != told) {
+        events::blocked(&context.recorder(), cluster, type_, note).await;
+    }
+    memory.told = told;
+    let Some(action) = &decision.action else {
+        return Ok(Next::requeue(decision.look_again));
+    };
+    if memory.last_action.as_ref().is_some_and(|(last, when)| last == action && when.elapsed() < REPEAT) {
+        return Ok(Next::requeue(REPEAT));
+    }
+    let members = memory.connect(snapshot)?;
+    let target = seen.status.target.as_ref().unwrap_or(&seen.wanted);
+    let hands = Hands { client: &context.client, snapshot, answers: &seen.answers, members: &members, target };
+    let step = decision.course.as_ref().map(|course| course.step.clone()).unwrap_or_default();
+    tracing::info!(cluster = cluster.name_any(), namespace = cluster.namespace(), ?action, "{step}");
+    let done = hands.act(action).await;
+    memory.last_action = Some((action.clone(), Instant::now()));
+    context.metrics.acted(action);
+    done.map_err(|source| Error::Act { step, source })?;
+    events::acted(&context.recorder(), cluster, decision, action).await;
+    Ok(Next::requeue(decision.look_again))
+}
+
+/// By the version that was read: an intent is written before the action, and by one operator only.
+async fn write(client: &Client, snapshot: &Snapshot, status: &EtcdClusterStatus) -> Result<EtcdCluster, kube::Error> {
+    let api = Api::<EtcdCluster>::namespaced(client.clone(), &snapshot.names.namespace);
+    let parameters = PostParams { field_manager: Some(FIELD_OWNER.into()), ..PostParams::default() };
+    let mut cluster = snapshot.cluster.clone();
+    cluster.status = Some(status.clone());
+    api.replace_status(&snapshot.names.cluster, &parameters, &cluster).await
+}
+
+fn freshness(snapshot: &Snapshot) -> Duration {
+    let at_rest = snapshot.cluster.status.as_ref().is_some_and(|status| status.operation.is_none());
+    if at_rest { FRESH_AT_REST } else { FRESH_IN_MOTION }
+}
+
+/// Whatever goes wrong reaches a condition and an Event, as far as the API server can be reached.
+async fn report(cluster: &EtcdCluster, context: &Context, error: &Error) {
+    let note = error.to_string();
+    tracing::warn!(cluster = cluster.name_any(), namespace = cluster.namespace(), %error, "looking again later");
+    // Somebody wrote at the same time: the next look sees it.
+    if conflict(error) {
+        return;
+    }
+    if !context.told(&ObjectRef::from_obj(cluster), &note).await {
+        events::failed(&context.recorder(), cluster, note.clone()).await;
+    }
+    let api = Api::<EtcdCluster>::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
+    let Ok(Some(mut cluster)) = api.get_opt(&cluster.name_any()).await else {
+        return;
+    };
+    let mut status = cluster.status.clone().unwrap_or_default();
+    let sign = condition::Sign { type_: condition::PROGRESSING, status: Some(false), reason: "Failed", message: note };
+    let [failed] = &condition::merge(&status.conditions, &[sign], cluster.metadata.generation, Timestamp::now())[..] else {
+        return;
+    };
+    status.conditions.retain(|condition| condition.type_ != failed.type_);
+    status.conditions.push(failed.clone());
+    if cluster.status.as_ref() == Some(&status) {
+        return;
+    }
+    let name = cluster.name_any();
+    cluster.status = Some(status);
+    if let Err(error) = api.replace_status(&name, &PostParams::default(), &cluster).await {
+        tracing::warn!(cluster = name, %error, "the failure could not be written into the status");
+    }
+}
+
+pub fn conflict(error: &Error) -> bool {
+    let api = match error {
+        Error::Status(error) => error,
+        Error::Act { source: ActError::Kubernetes(error), .. } => error,
+        _ => return false,
+    };
+    matches!(api, kube::Error::Api(status) if status.code == 409)
+}

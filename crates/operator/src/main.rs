@@ -1,0 +1,146 @@
+//! `keelson-operator`: runs clusters of keelson members on Kubernetes.
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+use keelson_operator::api::Defaults;
+use keelson_operator::controller::{self, Context};
+use keelson_operator::lease::Election;
+use keelson_operator::metrics::Metrics;
+use keelson_operator::serve;
+use kube::Client;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+#[derive(Parser)]
+#[command(name = "keelson-operator", version, about = "Runs clusters of keelson members on Kubernetes")]
+struct Flags {
+    /// The only namespace to look after; all of them without it.
+    #[arg(long, env = "WATCH_NAMESPACE")]
+    watch_namespace: Option<String>,
+    /// The image of members whose EtcdCluster names none, without tag.
+    #[arg(long, env = "DEFAULT_IMAGE_REPOSITORY", default_value = "ghcr.io/keelson/keelson")]
+    default_image_repository: String,
+    /// The version of members whose EtcdCluster names none.
+    #[arg(long, env = "DEFAULT_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
+    default_version: String,
+    /// Where /healthz, /readyz and /metrics are answered.
+    #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+    /// Elects one of several replicas to act. Switch it off only where there can be no second one.
+    #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    leader_election: bool,
+    #[arg(long, env = "LEASE_NAME", default_value = "keelson-operator")]
+    lease_name: String,
+    /// The namespace of the Lease: the operator's own.
+    #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
+    lease_namespace: String,
+    /// Who this replica is in the election.
+    #[arg(long, env = "POD_NAME", default_value = "keelson-operator")]
+    identity: String,
+    #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
+    log_format: LogFormat,
+    /// Such as `info` or `keelson_operator=debug`.
+    #[arg(long, env = "LOG_LEVEL", default_value = "info")]
+    log_level: String,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Json,
+    Text,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    let logs = tracing_subscriber::fmt().with_env_filter(&flags.log_level).with_writer(std::io::stderr);
+    match flags.log_format {
+        LogFormat::Json => logs.json().init(),
+        LogFormat::Text => logs.init(),
+    }
+    match run(flags).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: Flags) -> Result<()> {
+    let metrics = Metrics::new().context("setting up metrics")?;
+    let ready = Arc::new(AtomicBool::new(false));
+    let server = tokio::spawn(serve::serve(flags.listen, metrics.clone(), ready.clone()));
+    let client = Client::try_default().await.context("finding the API server: run inside a cluster, or set KUBECONFIG")?;
+    let version = client.apiserver_version().await.context("reaching the API server")?;
+    tracing::info!(kubernetes = version.git_version, "connected");
+    ready.store(true, Ordering::Relaxed);
+
+    let (stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        if let Err(error) = asked_to_stop().await {
+            tracing::warn!(%error, "signals cannot be heard");
+            return;
+        }
+        tracing::info!("finishing what is under way");
+        // Nobody listens any more only when everything has ended.
+        let _ = stop.send(true);
+    });
+    let defaults = Defaults { repository: flags.default_image_repository.clone(), version: flags.default_version.clone() };
+    let context = Context::new(client.clone(), flags.identity.clone(), defaults, metrics.clone());
+    let work = |context| controller::run(context, flags.watch_namespace.clone(), until(stopped.clone()));
+
+    tokio::select! {
+        served = server => served.context("the task that answers /healthz")?.with_context(|| format!("listening on {}", flags.listen))?,
+        () = lead(&flags, client, &metrics, stopped.clone(), work(context)) => {}
+    }
+    Ok(())
+}
+
+/// Runs `work` while this replica leads.
+async fn lead(flags: &Flags, client: Client, metrics: &Metrics, stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    if !flags.leader_election {
+        metrics.leading.set(1);
+        return work.await;
+    }
+    let mut election = Election::new(client, &flags.lease_namespace, &flags.lease_name, &flags.identity);
+    tracing::info!(lease = flags.lease_name, identity = flags.identity, "waiting to lead");
+    tokio::select! {
+        () = election.win() => {}
+        () = until(stopped) => return,
+    }
+    tracing::info!("leading");
+    metrics.leading.set(1);
+    tokio::select! {
+        () = work => {}
+        () = election.hold() => {
+            // Another replica may act from now on: nothing of what is under way may go on here.
+            tracing::error!(lease = flags.lease_name, "the Lease is lost: ending at once");
+            std::process::exit(1);
+        }
+    }
+    if let Err(error) = election.release().await {
+        tracing::warn!(%error, "the Lease could not be given up; the next replica waits until it has run out");
+    }
+}
+
+async fn until(mut stopped: watch::Receiver<bool>) {
+    // An error means that the sender is gone, and with it whoever could stop this.
+    if stopped.wait_for(|stopped| *stopped).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn asked_to_stop() -> std::io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,12 @@
+//! Turns what Kubernetes and the members say into a [`World`](crate::plan::World).
+
+mod assemble;
+mod nodes;
+mod pods;
+mod snapshot;
+mod surroundings;
+mod volumes;
+
+pub use assemble::{Recollection, assemble};
+pub use pods::{phase, ready};
+pub use snapshot::{ObserveError, Snapshot};

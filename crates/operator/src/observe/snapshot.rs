@@ -1,0 +1,131 @@
+//! The Kubernetes objects of one cluster, read from the API server and not from a cache.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::{Api, ListParams};
+use kube::{Client, ResourceExt};
+
+use super::pods;
+use crate::api::{EtcdCluster, EtcdMember, label};
+use crate::render::Names;
+use crate::store::Certificates;
+
+#[derive(Debug, thiserror::Error)]
+#[error("reading {what}: {source}")]
+pub struct ObserveError {
+    what: &'static str,
+    source: kube::Error,
+}
+
+/// Everything of one cluster at one moment.
+pub struct Snapshot {
+    pub cluster: EtcdCluster,
+    pub names: Names,
+    pub members: Vec<EtcdMember>,
+    pub pods: Vec<Pod>,
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Bound ones, by name.
+    pub volumes: BTreeMap<String, PersistentVolume>,
+    /// Read only when something is missing: there may be thousands.
+    pub nodes: Option<Vec<Node>>,
+    pub budget: Option<PodDisruptionBudget>,
+    pub peer_service: Option<Service>,
+    pub client_service: Option<Service>,
+    pub connection: Option<Secret>,
+    /// What a client of this cluster shows; why there is nothing to show; `None` in plain text.
+    pub certificates: Option<Result<Certificates, String>>,
+}
+
+impl Snapshot {
+    /// `None` if the cluster is gone.
+    pub async fn read(client: &Client, names: &Names) -> Result<Option<Self>, ObserveError> {
+        let namespace = names.namespace.as_str();
+        let of = ListParams::default().labels(&format!("{}={}", label::CLUSTER, names.cluster));
+        let failed = |what| move |source| ObserveError { what, source };
+        let Some(cluster) = Api::<EtcdCluster>::namespaced(client.clone(), namespace)
+            .get_opt(&names.cluster)
+            .await
+            .map_err(failed("the EtcdCluster"))?
+        else {
+            return Ok(None);
+        };
+        let members = Api::<EtcdMember>::namespaced(client.clone(), namespace);
+        let pods = Api::<Pod>::namespaced(client.clone(), namespace);
+        let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), namespace);
+        let services = Api::<Service>::namespaced(client.clone(), namespace);
+        let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), namespace);
+        let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
+        let mut snapshot = Self {
+            members: members.list(&of).await.map_err(failed("EtcdMembers"))?.items,
+            pods: pods.list(&of).await.map_err(failed("pods"))?.items,
+            claims: claims.list(&of).await.map_err(failed("volume claims"))?.items,
+            volumes: BTreeMap::new(),
+            nodes: None,
+            budget: budgets.get_opt(&names.cluster).await.map_err(failed("the disruption budget"))?,
+            peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?,
+            client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?,
+            connection: secrets.get_opt(&names.connection()).await.map_err(failed("the connection Secret"))?,
+            certificates: None,
+            names: names.clone(),
+            cluster,
+        };
+        snapshot.certificates =
+            snapshot.read_certificates(&secrets).await.map_err(failed("the Secret with client certificates"))?;
+        let bound: Vec<_> = snapshot.claims.iter().filter_map(|claim| claim.spec.as_ref()?.volume_name.clone()).collect();
+        for name in bound {
+            let volume =
+                Api::<PersistentVolume>::all(client.clone()).get_opt(&name).await.map_err(failed("persistent volumes"))?;
+            snapshot.volumes.extend(volume.map(|volume| (name, volume)));
+        }
+        if !snapshot.calm() {
+            let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(failed("nodes"))?;
+            snapshot.nodes = Some(nodes.items);
+        }
+        Ok(Some(snapshot))
+    }
+
+    /// Every member that is wanted is there and ready: no node can be missing.
+    fn calm(&self) -> bool {
+        let wanted = usize::try_from(self.cluster.spec.replicas).unwrap_or_default();
+        let ready = self.pods.iter().filter(|pod| pods::ready(pod)).count();
+        [ready, self.claims.len(), self.members.len()] == [wanted; 3]
+    }
+
+    async fn read_certificates(&self, secrets: &Api<Secret>) -> Result<Option<Result<Certificates, String>>, kube::Error> {
+        let tls = self.cluster.spec.tls.as_ref();
+        let Some((members, client)) = tls.and_then(|tls| Some((&tls.client.as_ref()?.secret_ref, tls.client_certificate()?)))
+        else {
+            return Ok(None);
+        };
+        let mut found: Vec<BTreeMap<String, ByteString>> = Vec::new();
+        for name in [&members.name, &client.name] {
+            match secrets.get_opt(name).await? {
+                Some(secret) => found.push(secret.data.unwrap_or_default()),
+                None => {
+                    let why = format!(
+                        "Secret {name}, which spec.tls.client names, does not exist in namespace {}",
+                        self.names.namespace
+                    );
+                    return Ok(Some(Err(why)));
+                }
+            }
+        }
+        let wrong = |why: String| format!("Secret {} or {} cannot be used for TLS: {why}", members.name, client.name);
+        Ok(Some(Certificates::of(&found[0], &found[1]).map_err(wrong)))
+    }
+
+    pub fn member(&self, name: &str) -> Option<&EtcdMember> {
+        self.members.iter().find(|member| member.name_any() == name)
+    }
+
+    pub fn pod(&self, name: &str) -> Option<&Pod> {
+        self.pods.iter().find(|pod| pod.name_any() == name)
+    }
+
+    pub fn claim(&self, name: &str) -> Option<&PersistentVolumeClaim> {
+        self.claims.iter().find(|claim| claim.name_any() == name)
+    }
+}

@@ -1,0 +1,85 @@
+//! Founding the store: one seed, and only where there has never been anything.
+//!
+//! *Invariant*: `initial-cluster-state=new` is used only for a sole member, on the volume that was made for it, while
+//! no id of a store or member is recorded anywhere. A volume that is there already is adopted, not passed over.
+
+use super::decision::{Action, Step};
+use super::view::waited;
+use super::world::{Exit, Member, Phase, Store, VolumeState, World};
+use crate::api::OperationType::{AwaitQuorum, Bootstrap};
+use crate::api::Origin;
+
+/// True once there is, or may be, a store that somebody uses: its id or a member's is recorded somewhere.
+pub(super) fn founded(world: &World) -> bool {
+    let recorded = |member: &Member| {
+        member.object.as_ref().is_some_and(|object| object.id.is_some())
+            || member.volume.as_ref().is_some_and(|volume| volume.member_id.is_some())
+    };
+    world.cluster.id.is_some() || world.members.values().any(recorded)
+}
+
+pub(super) fn bootstrap(world: &World) -> Option<Step> {
+    let first = world.members.iter().find(|(_, member)| member.object.is_some());
+    if founded(world) {
+        let anything = |member: &Member| member.object.is_some() || member.volume.is_some();
+        let why = "every member and every volume of this cluster is gone, and with them its data. Bring the volumes back, \
+                   or delete this resource and create it again to start empty";
+        return (!world.members.values().any(anything))
+            .then(|| Step::wait(AwaitQuorum, None, "Waiting for a volume with this cluster's data", why));
+    }
+    let Some((name, member)) = first else {
+        let token = world.cluster.token.clone().unwrap_or_else(|| world.fresh.token.clone());
+        let name = world.fresh.member.clone();
+        let action = Action::CreateMember { name: name.clone(), token, origin: Origin::Seed };
+        return Some(Step::act(Bootstrap, Some(&name), "Creating the first member", action));
+    };
+    seed(world, name, member)
+}
+
+fn seed(world: &World, name: &str, member: &Member) -> Option<Step> {
+    let object = member.object.as_ref()?;
+    match (&member.volume, object.volume_uid.as_deref()) {
+        (None, None) if object.origin == Origin::Seed => {
+            let action = Action::CreateVolume { name: name.into() };
+            Some(Step::act(Bootstrap, Some(name), "Creating the volume of the first member", action))
+        }
+        (volume, expected) if lost(world, member, expected) => {
+            start_over(name, member, volume.as_ref().map(|volume| &volume.state))
+        }
+        _ => None,
+    }
+}
+
+/// Nobody has been told of this store yet, so it can be founded again elsewhere. The claim is marked for deletion while
+/// the pod that reported its data as bad is still there, so that the report cannot be forgotten.
+fn start_over(name: &str, member: &Member, volume: Option<&VolumeState>) -> Option<Step> {
+    let why = "The first member lost its volume before the store was in use: starting over";
+    let act = |action| Some(Step::act(Bootstrap, Some(name), why, action));
+    let wait = |what: &str| Some(Step::wait(Bootstrap, Some(name), why, format!("{what} {name} is still being deleted")));
+    match (volume, member.pod.as_ref().map(|pod| pod.phase)) {
+        (Some(VolumeState::Intact | VolumeState::Lost | VolumeState::Unreachable(_)), _) => {
+            act(Action::DeleteVolume { name: name.into() })
+        }
+        (_, Some(Phase::Terminating)) => wait("pod"),
+        (_, Some(_)) => act(Action::DeletePod { name: name.into() }),
+        (Some(VolumeState::Deleting), None) => wait("volume"),
+        (None, None) => act(Action::DeleteMember { name: name.into() }),
+    }
+}
+
+fn lost(world: &World, member: &Member, expected: Option<&str>) -> bool {
+    if matches!(world.store, Store::Listed { .. }) {
+        return false;
+    }
+    let Some(volume) = &member.volume else {
+        return true;
+    };
+    if member.word.is_none() && matches!(member.pod.as_ref().and_then(|pod| pod.exit), Some(Exit::Corrupt | Exit::DataGone)) {
+        return true;
+    }
+    match volume.state {
+        VolumeState::Intact => expected != Some(&volume.uid),
+        VolumeState::Lost | VolumeState::Deleting => true,
+        VolumeState::Unreachable(since) => waited(since, world.now) >= world.cluster.replace_after,
+    }
+}

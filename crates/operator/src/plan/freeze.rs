@@ -1,0 +1,73 @@
+//! Contradictions that no rule may act upon: they are reported, and everything stays as it is.
+
+use super::decision::Step;
+use super::ids::ClusterId;
+use super::world::{Alarm, Store, World};
+use crate::api::OperationType;
+
+/// A wait that only a person can end, if the world contradicts itself.
+pub(super) fn frozen(world: &World) -> Option<Step> {
+    let why = two_stores(world).or_else(|| corrupt(world)).or_else(|| two_tokens(world))?;
+    Some(Step::wait(OperationType::Frozen, None, "Leaving everything as it is until a person has looked", why))
+}
+
+/// True when answers cannot all be of one store, so that none of them may be remembered.
+pub(super) fn contradicts(world: &World) -> bool {
+    two_stores(world).is_some()
+}
+
+fn two_stores(world: &World) -> Option<String> {
+    let mut seen: Vec<(ClusterId, String)> = Vec::new();
+    let mut note = |id: ClusterId, who: String| {
+        if seen.iter().all(|(other, _)| *other != id) {
+            seen.push((id, who));
+        }
+    };
+    if let Some(id) = world.cluster.id {
+        note(id, "this resource's status".into());
+    }
+    for (name, member) in &world.members {
+        if let Some(id) = member.object.as_ref().and_then(|object| object.cluster_id) {
+            note(id, format!("EtcdMember {name}"));
+        }
+        if let Some(id) = member.volume.as_ref().and_then(|volume| volume.cluster_id) {
+            note(id, format!("the volume of {name}"));
+        }
+        if let Some(word) = &member.word {
+            note(word.cluster_id, format!("member {name}"));
+        }
+    }
+    if let Store::Listed { cluster_id, .. } = world.store {
+        note(cluster_id, "the member list".into());
+    }
+    let [(first, a), (second, b), ..] = seen.as_slice() else {
+        return None;
+    };
+    Some(format!(
+        "two different stores: {a} has cluster id {first}, {b} has {second}. \
+         Find out which one holds the data clients use, then delete the volume and the EtcdMember of the others"
+    ))
+}
+
+fn corrupt(world: &World) -> Option<String> {
+    let raised = |(name, member): (&String, &super::world::Member)| {
+        member.word.as_ref().is_some_and(|word| word.alarms.contains(&Alarm::Corrupt)).then(|| name.clone())
+    };
+    let name = world.members.iter().find_map(raised)?;
+    Some(format!(
+        "member {name} reports the CORRUPT alarm: members disagree about the data. Compare them with `etcdctl endpoint hashkv --cluster`, \
+         remove the one that differs, then disarm with `etcdctl alarm disarm`"
+    ))
+}
+
+fn two_tokens(world: &World) -> Option<String> {
+    let known = world.cluster.token.as_deref().map(|token| (token, "this resource's status"));
+    let volumes = world.members.iter().filter_map(|(name, m)| Some((m.volume.as_ref()?.token.as_deref()?, name.as_str())));
+    let mut tokens = known.into_iter().chain(volumes);
+    let (first, a) = tokens.next()?;
+    let (_, b) = tokens.find(|(token, _)| *token != first)?;
+    Some(format!(
+        "volumes of two different stores carry this cluster's name: those of {a} and {b}. \
+         Remove the label keelson.dev/cluster from the volume claims that do not belong here"
+    ))
+}

@@ -1,0 +1,131 @@
+//! Decides on one next action from what was observed. Pure: no client, no clock, no random source.
+//!
+//! Each file is one rule that recognises a situation and says what to do about it, or what it waits for. [`plan`] asks
+//! them in order of urgency; the first that has something to say is heard. What may be done without a quorum comes
+//! before the question whether there is one; what changes the membership comes after it.
+//!
+//! *Invariants*, held by `explore` over every order of events in small worlds: the planner never takes the majority
+//! away, founds at most one store that anybody could have written to, never deletes the volume of a member that the
+//! store counts on, changes one member at a time, and comes to rest.
+
+mod adopt;
+mod bootstrap;
+mod budget;
+mod cleanup;
+mod decision;
+mod delete;
+#[cfg(test)]
+mod explore;
+mod freeze;
+mod grow;
+pub mod ids;
+mod latch;
+mod record;
+mod removal;
+mod report;
+mod restart;
+mod roll;
+mod settle;
+#[cfg(test)]
+mod tests;
+mod version;
+mod view;
+mod world;
+
+use std::time::Duration;
+
+pub use decision::{Action, Course, Decision, Record, Start};
+pub use view::{MAX_LAG, STEADY, quorum};
+pub use world::*;
+
+use crate::api::OperationType;
+use decision::Step;
+use view::View;
+
+/// How soon to look again while something is awaited that sends no event, such as a learner catching up.
+const WAITING: Duration = Duration::from_secs(2);
+/// How often the members are asked when there is nothing to do.
+const IDLE: Duration = Duration::from_secs(20);
+
+/// What to do next, and why.
+pub fn plan(world: &World) -> Decision {
+    let latch = latch::choose(world);
+    let view = View::new(world, latch.goal);
+    let step = next(&view);
+    let reached = step.is_none() && !world.cluster.paused && !world.cluster.deleting;
+    // An edit that is not taken over does not keep the target in force from being reached.
+    let step = step.or_else(|| {
+        let why = latch.held_back.as_deref().filter(|_| reached)?;
+        Some(Step::wait(OperationType::Configure, None, "The spec asks for something that is not done", why))
+    });
+    let (course, action) = match step {
+        Some(step) => (Some(step.course), step.action),
+        None => (None, None),
+    };
+    let look_again = match (&course, &action) {
+        (_, Some(_)) => Duration::ZERO,
+        (Some(_), None) => WAITING,
+        (None, None) => IDLE,
+    };
+    // Volumes come first: they outlive the status.
+    let on_volume =
+        |id: &ids::ClusterId| world.members.values().any(|m| m.volume.as_ref().is_some_and(|v| v.cluster_id == Some(*id)));
+    let founded = view.listed().filter(on_volume).filter(|_| !freeze::contradicts(world));
+    Decision {
+        latch: latch.taken,
+        reached,
+        cluster_id: founded,
+        token: adopt::token(world),
+        signs: report::signs(&view, course.as_ref(), latch.held_back.as_deref()),
+        course,
+        action,
+        look_again,
+    }
+}
+
+/// The rules, most urgent first.
+fn next(view: &View) -> Option<Step> {
+    let world = view.world;
+    if world.cluster.deleting {
+        return delete::finish(world);
+    }
+    if let Some(step) = freeze::frozen(world) {
+        return Some(step);
+    }
+    if world.cluster.paused {
+        return None;
+    }
+    if let Some(name) = world.in_the_way.first() {
+        return Some(Step::wait(OperationType::Configure, None, "Waiting for names that this cluster needs", name.clone()));
+    }
+    delete::finalizer(world)
+        .or_else(|| surroundings(world, false))
+        .or_else(|| adopt::adopt(world))
+        .or_else(|| record::recall(world))
+        .or_else(|| bootstrap::bootstrap(world))
+        .or_else(|| record::record(view))
+        .or_else(|| surroundings(world, true))
+        .or_else(|| record::keep(world))
+        .or_else(|| restart::restart(view))
+        .or_else(|| restart::await_quorum(view))
+        .or_else(|| cleanup::cleanup(view))
+        .or_else(|| budget::budget(view))
+        .or_else(|| grow::advance(view))
+        .or_else(|| removal::remove(view))
+        .or_else(|| grow::grow(view))
+        .or_else(|| roll::roll(view))
+        .or_else(|| settle::settle(view))
+}
+
+/// Services and the like: what members need before there are any, what clients use after the store's id was recorded
+/// on its first volume and then in the status. So a volume without an id holds nothing that anybody wrote.
+fn surroundings(world: &World, for_clients: bool) -> Option<Step> {
+    let ready = !for_clients || world.cluster.id.is_some();
+    let due = world.outdated.iter().find(|object| ready && object.needs_store() == for_clients)?;
+    let what = match due {
+        Surrounding::PeerService => "Applying the Service by which members find each other",
+        Surrounding::ClientService => "Applying the Service for clients",
+        Surrounding::Connection => "Applying the Secret with what clients need",
+    };
+    Some(Step::act(OperationType::Configure, None, what, Action::Apply(*due)))
+}

@@ -1,0 +1,139 @@
+//! The conditions a world and a decision amount to.
+
+use super::bootstrap::founded;
+use super::decision::Course;
+use super::restart::answering;
+use super::view::{View, quorum};
+use super::world::{Alarm, Store, VolumeState, World};
+use crate::api::OperationType;
+use crate::api::condition::{AVAILABLE, DEGRADED, DISRUPTIBLE, PROGRESSING, QUORUM_LOST, STORAGE_HEALTHY, Sign};
+
+pub(super) fn signs(view: &View, course: Option<&Course>, held_back: Option<&str>) -> Vec<Sign> {
+    vec![
+        available(view),
+        progressing(view.world, course, held_back),
+        degraded(view, course),
+        quorum_lost(view),
+        storage(view.world),
+        disruptible(view),
+    ]
+}
+
+fn sign(type_: &'static str, status: impl Into<Option<bool>>, reason: &'static str, message: impl Into<String>) -> Sign {
+    Sign { type_, status: status.into(), reason, message: message.into() }
+}
+
+fn available(view: &View) -> Sign {
+    match &view.world.store {
+        Store::Listed { .. } => {
+            let (healthy, voters) = (view.healthy_count(), view.voter_count());
+            sign(AVAILABLE, true, "QuorumAnswers", format!("{healthy} of {voters} voters are healthy"))
+        }
+        Store::Silent(_) if !founded(view.world) => {
+            sign(AVAILABLE, false, "NotFounded", "The first member has not founded the store yet")
+        }
+        Store::Silent(why) => sign(AVAILABLE, false, "NoQuorum", format!("No majority of members answers: {why}")),
+    }
+}
+
+fn progressing(world: &World, course: Option<&Course>, held_back: Option<&str>) -> Sign {
+    if world.cluster.paused {
+        return sign(PROGRESSING, false, "Paused", "spec.paused is set: nothing is changed or healed until it is removed");
+    }
+    let Some(course) = course else {
+        return sign(PROGRESSING, false, "Settled", "Everything is as the spec asks");
+    };
+    let late = world.cluster.operation.as_ref().filter(|operation| {
+        operation.type_ == course.type_ && operation.member == course.member && operation.deadline <= world.now
+    });
+    match (&course.blocked_by, late) {
+        (Some(blocked_by), _) if course.type_ == OperationType::Frozen => sign(PROGRESSING, false, "Frozen", blocked_by.clone()),
+        (Some(blocked_by), _) if held_back == Some(blocked_by) => sign(PROGRESSING, false, "SpecNotInForce", blocked_by.clone()),
+        (Some(blocked_by), Some(_)) => sign(PROGRESSING, false, "DeadlineExceeded", format!("{}: {blocked_by}", course.step)),
+        (Some(blocked_by), None) => sign(PROGRESSING, true, "Waiting", format!("{}: {blocked_by}", course.step)),
+        (None, _) => sign(PROGRESSING, true, "Acting", course.step.clone()),
+    }
+}
+
+fn degraded(view: &View, course: Option<&Course>) -> Sign {
+    if let Some(course) = course.filter(|course| course.type_ == OperationType::Frozen) {
+        return sign(DEGRADED, true, "Frozen", course.blocked_by.clone().unwrap_or_default());
+    }
+    let in_trouble = view.world.members.iter().find_map(|(name, m)| Some((name, m.pod.as_ref()?.trouble.as_ref()?)));
+    if let Some((name, trouble)) = in_trouble {
+        return sign(DEGRADED, true, "PodInTrouble", format!("pod {name}: {trouble}"));
+    }
+    if view.listed().is_none() {
+        let founded = founded(view.world);
+        return sign(DEGRADED, founded, if founded { "NoQuorum" } else { "NotFounded" }, "No majority of members answers");
+    }
+    match view.all_healthy() {
+        true => sign(DEGRADED, false, "AllHealthy", "Every voter answers and keeps up"),
+        false => sign(DEGRADED, true, "MemberUnhealthy", format!("not healthy: {}", view.unhealthy())),
+    }
+}
+
+fn quorum_lost(view: &View) -> Sign {
+    let world = view.world;
+    let (answering, total) = answering(world);
+    match &world.store {
+        Store::Listed { .. } => sign(QUORUM_LOST, false, "QuorumAnswers", "A majority of voters answers"),
+        Store::Silent(_) if !founded(world) => sign(QUORUM_LOST, false, "NotFounded", "There is no store yet"),
+        // They may be electing a leader; only their absence is a loss.
+        Store::Silent(why) if total > 0 && answering >= quorum(total) => sign(QUORUM_LOST, None, "Unknown", why.clone()),
+        Store::Silent(_) => {
+            let message = format!(
+                "{answering} of {total} members answer, {} are needed. Volumes are kept and pods restarted; \
+                 bring back the nodes or volumes of the others",
+                quorum(total)
+            );
+            sign(QUORUM_LOST, true, "TooFewMembers", message)
+        }
+    }
+}
+
+fn storage(world: &World) -> Sign {
+    for (name, member) in &world.members {
+        if member.word.as_ref().is_some_and(|word| word.alarms.contains(&Alarm::NoSpace)) {
+            let message = format!(
+                "member {name} is out of space and the store refuses writes: delete keys and compact, or raise options.quotaBackendBytes, \
+                 then run `etcdctl alarm disarm`"
+            );
+            return sign(STORAGE_HEALTHY, false, "NoSpace", message);
+        }
+        match member.volume.as_ref().map(|volume| &volume.state) {
+            Some(VolumeState::Lost | VolumeState::Deleting) => {
+                return sign(STORAGE_HEALTHY, false, "VolumeLost", format!("the volume of {name} is lost"));
+            }
+            Some(VolumeState::Unreachable(_)) => {
+                return sign(
+                    STORAGE_HEALTHY,
+                    false,
+                    "VolumeUnreachable",
+                    format!("the only node that can reach the volume of {name} is gone"),
+                );
+            }
+            _ => {}
+        }
+    }
+    sign(STORAGE_HEALTHY, true, "VolumesIntact", "Every volume is there and no member is out of space")
+}
+
+fn disruptible(view: &View) -> Sign {
+    if !view.world.cluster.budget_enabled {
+        return sign(DISRUPTIBLE, true, "NoBudget", "spec.pdb is switched off: drains do not wait for this cluster");
+    }
+    match view.goal.replicas {
+        1 => sign(
+            DISRUPTIBLE,
+            false,
+            "SingleMember",
+            "A drain waits for the only member: scale to 3 first, or set spec.pdb.enabled to false and accept the outage",
+        ),
+        2 => sign(DISRUPTIBLE, false, "TwoMembers", "A drain waits because neither of two members can be spared: scale to 3"),
+        _ if view.healthy_count() > quorum(view.voter_count().max(view.goal.replicas)) => {
+            sign(DISRUPTIBLE, true, "MajorityStays", "One member at a time can be drained")
+        }
+        _ => sign(DISRUPTIBLE, false, "NoVoterToSpare", "A drain waits until every voter is healthy"),
+    }
+}

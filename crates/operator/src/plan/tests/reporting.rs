@@ -1,0 +1,59 @@
+//! Rule 16: whatever is wrong reaches a condition.
+
+use super::*;
+use crate::api::condition::{AVAILABLE, DEGRADED, DISRUPTIBLE, PROGRESSING, QUORUM_LOST, STORAGE_HEALTHY};
+
+fn status(world: &World, type_: &str) -> (Option<bool>, &'static str) {
+    let sign = plan(world).signs.into_iter().find(|sign| sign.type_ == type_).expect("every condition is always there");
+    assert!(!sign.message.is_empty());
+    (sign.status, sign.reason)
+}
+
+#[test]
+fn a_settled_cluster_has_nothing_to_complain_of() {
+    let world = settled(3);
+    assert_eq!(status(&world, AVAILABLE), (Some(true), "QuorumAnswers"));
+    assert_eq!(status(&world, PROGRESSING), (Some(false), "Settled"));
+    assert_eq!(status(&world, DEGRADED), (Some(false), "AllHealthy"));
+    assert_eq!(status(&world, QUORUM_LOST), (Some(false), "QuorumAnswers"));
+    assert_eq!(status(&world, STORAGE_HEALTHY), (Some(true), "VolumesIntact"));
+    assert_eq!(status(&world, DISRUPTIBLE), (Some(true), "MajorityStays"));
+}
+
+#[test]
+fn a_lost_quorum_is_told_from_an_election() {
+    let mut world = settled(3);
+    world.silent();
+    assert_eq!(status(&world, QUORUM_LOST), (None, "Unknown"));
+    world.down("b");
+    world.down("c");
+    assert_eq!(status(&world, QUORUM_LOST), (Some(true), "TooFewMembers"));
+    assert_eq!(status(&world, AVAILABLE), (Some(false), "NoQuorum"));
+}
+
+#[test]
+fn a_single_member_is_said_to_block_drains() {
+    assert_eq!(status(&settled(1), DISRUPTIBLE), (Some(false), "SingleMember"));
+}
+
+#[test]
+fn a_full_store_and_a_lost_volume_are_storage_trouble() {
+    let mut world = settled(3);
+    world.m("b").word.as_mut().unwrap().alarms = vec![Alarm::NoSpace];
+    assert_eq!(status(&world, STORAGE_HEALTHY), (Some(false), "NoSpace"));
+    let mut world = settled(3);
+    world.m("b").volume.as_mut().unwrap().state = VolumeState::Lost;
+    assert_eq!(status(&world, STORAGE_HEALTHY), (Some(false), "VolumeLost"));
+}
+
+#[test]
+fn what_takes_too_long_is_reported_as_stuck_and_still_waited_for() {
+    let mut world = settled(3);
+    world.down("b");
+    let type_ = plan(&world).course.unwrap().type_;
+    let deadline = world.now;
+    world.cluster.operation = Some(Ongoing { type_, member: Some("b".into()), deadline });
+    assert_eq!(status(&world, PROGRESSING), (Some(false), "DeadlineExceeded"));
+    world.cluster.operation.as_mut().unwrap().member = Some("c".into());
+    assert_eq!(status(&world, PROGRESSING), (Some(true), "Waiting"));
+}

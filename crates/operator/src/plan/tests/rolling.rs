@@ -1,0 +1,76 @@
+//! Rule 9: broken first, followers before the leader, gated by the store's own word.
+
+use super::*;
+
+fn rolling(size: usize) -> World {
+    let mut world = settled(size);
+    world.cluster.wanted.digest = "new".into();
+    world
+}
+
+fn renewed(world: &mut World, name: &str) {
+    world.m(name).pod = Some(Pod { digest: "new".into(), ..pod() });
+}
+
+#[test]
+fn followers_are_renewed_one_by_one_and_the_leader_last() {
+    let mut world = rolling(3);
+    assert_eq!(acts(&world), Action::DeletePod { name: "b".into() });
+    renewed(&mut world, "b");
+    assert_eq!(acts(&world), Action::DeletePod { name: "c".into() });
+    renewed(&mut world, "c");
+    assert_eq!(acts(&world), Action::MoveLeader { from: id(0), to: id(1) });
+    world.members.values_mut().for_each(|member| member.word.as_mut().unwrap().leader = Some(id(1)));
+    assert_eq!(acts(&world), Action::DeletePod { name: "a".into() });
+    renewed(&mut world, "a");
+    rests(&world);
+}
+
+#[test]
+fn the_next_one_waits_for_the_applied_index_and_for_ready() {
+    let mut world = rolling(3);
+    renewed(&mut world, "b");
+    world.m("b").word.as_mut().unwrap().applied = 0;
+    assert!(waits(&world).contains("member b"));
+    world.m("b").word = Some(word(1));
+    world.m("b").pod.as_mut().unwrap().ready = false;
+    assert!(waits(&world).contains("member b"));
+}
+
+#[test]
+fn a_roll_halts_at_a_member_that_does_not_come_back_and_says_why() {
+    let mut world = rolling(3);
+    renewed(&mut world, "b");
+    world.down("b");
+    world.m("b").pod.as_mut().unwrap().trouble = Some("ImagePullBackOff: no such image".into());
+    assert!(waits(&world).contains("no such image"));
+}
+
+#[test]
+fn broken_outdated_pods_are_renewed_before_anything_healthy() {
+    let mut world = rolling(3);
+    world.down("c");
+    assert_eq!(acts(&world), Action::DeletePod { name: "c".into() });
+}
+
+#[test]
+fn a_silent_member_that_is_ready_is_not_broken() {
+    let mut world = rolling(3);
+    world.m("c").word = None;
+    assert!(waits(&world).contains("member c"));
+}
+
+#[test]
+fn one_or_two_members_are_renewed_at_the_price_of_an_outage() {
+    assert_eq!(acts(&rolling(1)), Action::DeletePod { name: "a".into() });
+    assert_eq!(acts(&rolling(2)), Action::DeletePod { name: "b".into() });
+}
+
+#[test]
+fn unsupported_versions_are_held_back_and_do_not_disturb() {
+    let mut world = rolling(3);
+    world.cluster.wanted.version = "1.9.0".into();
+    let decision = plan(&world);
+    assert!(!decision.latch && decision.reached && decision.action.is_none());
+    assert!(decision.course.unwrap().blocked_by.unwrap().contains("1.1 first"));
+}

@@ -1,0 +1,221 @@
+//! What was observed at one moment: all that the planner knows.
+//!
+//! *Invariant*: absence of an answer is kept apart from an answer. A member that is silent is not known to be dead, a
+//! store that is silent is not known to be empty.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::ids::{ClusterId, MemberId};
+use crate::api::{DeletionPolicy, OperationType, Origin, Reached};
+
+/// Everything about one EtcdCluster.
+#[derive(Clone, Debug)]
+pub struct World {
+    pub now: Timestamp,
+    pub cluster: Cluster,
+    /// By name: every EtcdMember, and every volume and pod that carries the cluster's label.
+    pub members: BTreeMap<String, Member>,
+    pub store: Store,
+    /// `minAvailable` of the disruption budget, if there is one.
+    pub budget: Option<i32>,
+    /// Objects around the members that are missing or not as they should be, in the order they are needed.
+    pub outdated: Vec<Surrounding>,
+    /// Objects under names this cluster needs that belong to somebody else, or are still being deleted; one sentence each.
+    pub in_the_way: Vec<String>,
+    /// Why no node could run another member, if that is so.
+    pub unschedulable: Option<String>,
+    /// Names for what is created next; random, so that a name never meets its past.
+    pub fresh: Fresh,
+}
+
+/// The EtcdCluster itself: spec and what its status remembers.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    pub deleting: bool,
+    pub finalizer: bool,
+    pub deletion_policy: DeletionPolicy,
+    pub paused: bool,
+    pub budget_enabled: bool,
+    pub replace_after: Duration,
+    /// What the spec asks for now.
+    pub wanted: Goal,
+    /// What the cluster is being brought to.
+    pub latched: Option<Goal>,
+    pub reached: Option<Reached>,
+    pub id: Option<ClusterId>,
+    pub token: Option<String>,
+    pub operation: Option<Ongoing>,
+}
+
+/// What members to have: how many, and made from what.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Goal {
+    pub replicas: usize,
+    pub version: String,
+    /// Of the template that pods are made from.
+    pub digest: String,
+}
+
+impl Goal {
+    pub fn is(&self, reached: &Reached) -> bool {
+        self.digest == reached.digest && usize::try_from(reached.replicas) == Ok(self.replicas)
+    }
+}
+
+/// The operation that the status speaks of.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Ongoing {
+    pub type_: OperationType,
+    pub member: Option<String>,
+    pub deadline: Timestamp,
+}
+
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    pub member: String,
+    pub token: String,
+}
+
+/// All that exists under one member's name.
+#[derive(Clone, Debug, Default)]
+pub struct Member {
+    pub object: Option<Object>,
+    pub volume: Option<Volume>,
+    pub pod: Option<Pod>,
+    /// Its own answer; `None` is silence.
+    pub word: Option<Word>,
+}
+
+/// The EtcdMember.
+#[derive(Clone, Debug)]
+pub struct Object {
+    pub origin: Origin,
+    pub token: String,
+    pub id: Option<MemberId>,
+    pub cluster_id: Option<ClusterId>,
+    /// The claim that was made for it.
+    pub volume_uid: Option<String>,
+    pub initial_cluster: Option<String>,
+}
+
+/// The volume claim.
+#[derive(Clone, Debug)]
+pub struct Volume {
+    pub uid: String,
+    pub token: Option<String>,
+    pub member_id: Option<MemberId>,
+    pub cluster_id: Option<ClusterId>,
+    pub state: VolumeState,
+    /// What happens to the data behind the claim when the claim is deleted; `None` while it is not bound.
+    pub kept: Option<bool>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VolumeState {
+    Intact,
+    /// Kubernetes says that what the claim stood for is gone.
+    Lost,
+    /// Somebody deleted the claim; it goes when no pod uses it any more.
+    Deleting,
+    /// The only node that can reach it is deleted or out of service, since then.
+    Unreachable(Timestamp),
+}
+
+#[derive(Clone, Debug)]
+pub struct Pod {
+    /// Of the template it was made from.
+    pub digest: String,
+    pub initial_cluster: String,
+    pub phase: Phase,
+    pub ready: bool,
+    /// Carries the label that the disruption budget counts.
+    pub counted: bool,
+    /// Why it cannot start or keep running as it is, in Kubernetes' words.
+    pub trouble: Option<String>,
+    /// What the store said with its exit code when it ended last.
+    pub exit: Option<Exit>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// Not ended; whether it runs well, `ready` and `trouble` say.
+    Live,
+    /// Failed or Succeeded: it will never run again.
+    Ended,
+    Terminating,
+}
+
+/// Exit codes by which the store says that a restart cannot help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    DataGone,
+    Corrupt,
+    Removed,
+}
+
+/// What one member says about itself.
+#[derive(Clone, Debug)]
+pub struct Word {
+    pub cluster_id: ClusterId,
+    pub member_id: MemberId,
+    pub leader: Option<MemberId>,
+    pub learner: bool,
+    /// The index of the last entry it applied.
+    pub applied: u64,
+    /// The index of the last entry of its log.
+    pub last: u64,
+    /// For how long it has answered without a gap.
+    pub healthy_for: Duration,
+    pub version: String,
+    pub db_size: i64,
+    pub in_use: i64,
+    pub alarms: Vec<Alarm>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Alarm {
+    NoSpace,
+    Corrupt,
+}
+
+/// The membership, as a quorum of the store's members knows it.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// No quorum answered; why, as far as known.
+    Silent(String),
+    Listed {
+        cluster_id: ClusterId,
+        list: Vec<Listed>,
+    },
+}
+
+/// One entry of the store's own member list.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub id: MemberId,
+    /// By its peer URL, if that is one of this cluster's; otherwise it is somebody else's.
+    pub name: Option<String>,
+    pub peer_url: String,
+    pub learner: bool,
+    /// Has told the store its name, which it does when it first runs.
+    pub started: bool,
+}
+
+/// Objects around the members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Surrounding {
+    PeerService,
+    ClientService,
+    Connection,
+}
+
+impl Surrounding {
+    /// What clients use is made once there is a store: until then nobody can have written to it, and a seed
+    /// that loses its volume may simply be founded again.
+    pub fn needs_store(self) -> bool {
+        !matches!(self, Surrounding::PeerService)
+    }
+}

@@ -1,0 +1,96 @@
+//! The command line of a member.
+
+use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, Scheme};
+use crate::api::{Template, options};
+use crate::plan::Start;
+
+pub const DATA_FOLDER: &str = "/var/lib/keelson";
+pub const CLIENT_CERTIFICATES: &str = "/etc/keelson/client";
+pub const PEER_CERTIFICATES: &str = "/etc/keelson/peer";
+
+/// What a member is started with.
+pub struct Identity<'a> {
+    pub member: &'a str,
+    pub token: &'a str,
+    pub start: Start,
+    /// `name=url,…` of all members, this one included.
+    pub initial_cluster: &'a str,
+}
+
+pub fn flags(names: &Names, identity: &Identity, template: &Template) -> Vec<String> {
+    let tls = template.tls.clone().unwrap_or_default();
+    let (client, peer) = (Scheme::of(tls.client.is_some()), Scheme::of(tls.peer.is_some()));
+    let any = |scheme: Scheme, port: i32| match scheme {
+        Scheme::Http => format!("http://0.0.0.0:{port}"),
+        Scheme::Https => format!("https://0.0.0.0:{port}"),
+    };
+    let mut flags = vec![
+        ("name".to_string(), identity.member.to_string()),
+        ("data-dir".into(), format!("{DATA_FOLDER}/data")),
+        ("listen-peer-urls".into(), any(peer, PEER_PORT)),
+        ("listen-client-urls".into(), any(client, CLIENT_PORT)),
+        ("listen-metrics-urls".into(), any(Scheme::Http, METRICS_PORT)),
+        ("initial-advertise-peer-urls".into(), names.peer_url(identity.member, peer)),
+        ("advertise-client-urls".into(), names.client_url(identity.member, client)),
+        ("initial-cluster-token".into(), identity.token.to_string()),
+        ("initial-cluster".into(), identity.initial_cluster.to_string()),
+        ("initial-cluster-state".into(), state(identity.start).to_string()),
+    ];
+    let mut certificates = |prefix: &str, verify: &str, folder: &str| {
+        flags.push((format!("{prefix}cert-file"), format!("{folder}/tls.crt")));
+        flags.push((format!("{prefix}key-file"), format!("{folder}/tls.key")));
+        flags.push((format!("{prefix}trusted-ca-file"), format!("{folder}/ca.crt")));
+        flags.push((verify.to_string(), "true".into()));
+    };
+    if tls.client.is_some() {
+        certificates("", "client-cert-auth", CLIENT_CERTIFICATES);
+    }
+    if tls.peer.is_some() {
+        certificates("peer-", "peer-client-cert-auth", PEER_CERTIFICATES);
+    }
+    flags.extend(template.options.flags().into_iter().map(|(name, value)| (name.to_string(), value)));
+    flags.extend(options::allowed(&template.extra_args).map(|(name, value)| (name.clone(), value.clone())));
+    flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
+}
+
+pub fn state(start: Start) -> &'static str {
+    match start {
+        Start::New => "new",
+        Start::Existing => "existing",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{ClientTls, SecretRef, Tls};
+
+    fn of(template: &Template) -> Vec<String> {
+        let names = Names { cluster: "c".into(), namespace: "ns".into() };
+        let identity = Identity { member: "c-a", token: "t", start: Start::New, initial_cluster: "c-a=http://x:2380" };
+        flags(&names, &identity, template)
+    }
+
+    #[test]
+    fn client_certificates_are_asked_for_on_both_sides_and_leave_probes_in_plain_text() {
+        let client = ClientTls { secret_ref: SecretRef { name: "s".into() }, client_secret_ref: None };
+        let flags = of(&Template { tls: Some(Tls { client: Some(client), peer: None }), ..Template::default() });
+        for flag in
+            ["--client-cert-auth=true", "--listen-client-urls=https://0.0.0.0:2379", "--listen-metrics-urls=http://0.0.0.0:2381"]
+        {
+            assert!(flags.iter().any(|f| f == flag), "{flag} is missing: {flags:?}");
+        }
+        assert!(flags.iter().any(|f| f == "--listen-peer-urls=http://0.0.0.0:2380"));
+    }
+
+    #[test]
+    fn what_the_operator_sets_cannot_be_passed_besides() {
+        let mut template = Template::default();
+        for (name, value) in [("log-level", "debug"), ("initial-cluster-state", "new"), ("data-dir", "/elsewhere")] {
+            template.extra_args.insert(name.into(), value.into());
+        }
+        let flags = of(&template);
+        assert!(flags.contains(&"--log-level=debug".to_string()));
+        assert_eq!(flags.iter().filter(|flag| flag.starts_with("--data-dir=")).count(), 1);
+    }
+}

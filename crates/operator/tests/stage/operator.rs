@@ -1,0 +1,88 @@
+//! The operator as a process, as its service account.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use keelson_e2e::kubernetes::apiserver::ApiServer;
+use keelson_e2e::program::peer;
+use kube::Client;
+use kube::api::{Api, PostParams};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const ACCOUNT: &str = "system:serviceaccount:keelson-system:keelson-operator";
+
+pub struct Operator {
+    child: Child,
+    log: PathBuf,
+    _dir: TempDir,
+}
+
+impl Operator {
+    pub async fn start(apiserver: &ApiServer, client: Client) -> Result<Self> {
+        grant(client).await?;
+        let dir = TempDir::with_prefix("keelson-operator-")?;
+        let log = dir.path().join("log");
+        let child = Command::new(env!("CARGO_BIN_EXE_keelson-operator"))
+            .args(["--log-format=text", "--listen=127.0.0.1:0", "--lease-namespace=stage", "--default-version=3.7.3"])
+            .env("KUBECONFIG", apiserver.kubeconfig(Some(ACCOUNT))?)
+            .env("POD_NAME", format!("replica-{}", rand_suffix()))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null())
+            .stdout(File::create(&log)?)
+            .stderr(File::options().append(true).open(&log)?)
+            .spawn()
+            .context("starting the operator")?;
+        Ok(Self { child, log, _dir: dir })
+    }
+
+    /// As a crash does: in the middle of whatever it does.
+    pub fn kill(&mut self) {
+        // Both fail only for a process that has ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log();
+            let lines: Vec<_> = log.lines().collect();
+            eprintln!("--- end of the operator's log ---\n{}", lines[lines.len().saturating_sub(80)..].join("\n"));
+        }
+    }
+}
+
+/// The chart's own rules, and nothing more.
+async fn grant(client: Client) -> Result<()> {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/keelson-operator/files/rules.yaml");
+    let rules: Value = serde_yaml_ng::from_str(&fs::read_to_string(rules)?)?;
+    let role: ClusterRole = serde_json::from_value(json!({ "metadata": { "name": "keelson-operator" }, "rules": rules }))?;
+    let binding: ClusterRoleBinding = serde_json::from_value(json!({
+        "metadata": { "name": "keelson-operator" },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "keelson-operator" },
+        "subjects": [{ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": ACCOUNT }],
+    }))?;
+    // The second operator on a stage finds them there.
+    let _ = Api::all(client.clone()).create(&PostParams::default(), &role).await;
+    let _ = Api::all(client).create(&PostParams::default(), &binding).await;
+    Ok(())
+}
+
+fn rand_suffix() -> u32 {
+    rand::random()
+}
+
+/// What plays the member.
+pub fn member_program() -> Result<PathBuf> {
+    peer("etcd")
+}
