@@ -7,8 +7,13 @@ use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
+use keelson_api::etcdserverpb::cluster_client::ClusterClient;
 use keelson_api::etcdserverpb::kv_client::KvClient;
-use keelson_api::etcdserverpb::{PutRequest, RangeRequest, RequestOp, TxnRequest, request_op::Request};
+use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use keelson_api::etcdserverpb::request_op::Request;
+use keelson_api::etcdserverpb::{
+    MemberAddRequest, PutRequest, RangeRequest, RequestOp, StatusRequest, StatusResponse, TxnRequest,
+};
 use tokio::task::JoinSet;
 use tonic::transport::{Channel, Endpoint};
 
@@ -84,6 +89,19 @@ impl Random {
 pub async fn put_once(endpoint: &str, key: &'static [u8]) -> Result<()> {
     let request = PutRequest { key: key.into(), value: "x".into(), ..Default::default() };
     kv(connect(endpoint).await?).put(request).await?;
+    Ok(())
+}
+
+/// What a member says of itself.
+pub async fn status(endpoint: &str) -> Result<StatusResponse> {
+    let mut maintenance = MaintenanceClient::new(connect(endpoint).await?);
+    Ok(maintenance.status(StatusRequest {}).await?.into_inner())
+}
+
+/// Adds a member that has no vote.
+pub async fn add_learner(endpoint: &str, peer: &str) -> Result<()> {
+    let mut cluster = ClusterClient::new(connect(endpoint).await?);
+    cluster.member_add(MemberAddRequest { peer_ur_ls: vec![peer.to_owned()], is_learner: true }).await?;
     Ok(())
 }
 

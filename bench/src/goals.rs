@@ -100,6 +100,13 @@ pub const GOALS: &[Goal] = &[
     goal("fill", Metric::Rss, 0.6),
     Goal { row: "puts-during-compaction", metric: Metric::Throughput, base: Base::Own("puts-before-compaction"), factor: 0.85 },
     Goal { row: "big-beyond-memory", metric: Metric::P99, base: Base::Own("big-in-memory"), factor: 2.0 },
+    goal("cluster-put-1", Metric::Throughput, 1.0),
+    goal("cluster-put-100", Metric::Throughput, 1.5),
+    goal("cluster-put-1000", Metric::Throughput, 1.5),
+    goal("cluster-put-1000", Metric::CpuPerOp, 0.5),
+    goal("cluster-put-spread", Metric::Throughput, 1.5),
+    goal("cluster-range-spread", Metric::Throughput, 1.3),
+    Goal { row: "puts-during-join", metric: Metric::Throughput, base: Base::Own("puts-before-join"), factor: 0.9 },
 ];
 
 /// How one goal came out. Without the figures for it there is no ratio, and no pass either.

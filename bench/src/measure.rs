@@ -60,16 +60,17 @@ pub struct Measured {
 /// Runs `load` on `server` and measures it as `row`.
 pub async fn measure(bench: &Bench, server: &Server, row: &str, load: impl Future<Output = Result<Load>>) -> Result<Measured> {
     let rule = bench.sizes.settle;
+    let pids = server.pids();
     // What came before must not be charged to this row.
-    process::settle(server.pid, rule).await?;
-    process::reset_peak(server.pid);
-    let syncs = bench.syncs.start(server.pid, server.dir.path()).await?;
-    let start = process::cpu(server.pid)?;
+    process::settle(&pids, rule).await?;
+    process::reset_peak(&pids);
+    let syncs = bench.syncs.start(&pids, server.dir.path()).await?;
+    let start = process::cpu(&pids)?;
     let around = Around::start(start)?;
     let load = load.await?;
-    let others = around.others(process::cpu(server.pid)?)?;
-    let settled = process::settle(server.pid, rule).await?;
-    let used = process::cpu(server.pid)?.saturating_sub(start);
+    let others = around.others(process::cpu(&pids)?)?;
+    let settled = process::settle(&pids, rule).await?;
+    let used = process::cpu(&pids)?.saturating_sub(start);
     let syncs = match syncs {
         Some(counting) => counting.stop().await,
         None => None,
@@ -78,8 +79,8 @@ pub async fn measure(bench: &Bench, server: &Server, row: &str, load: impl Futur
         row: row.to_owned(),
         load,
         cpu_seconds: used.as_secs_f64(),
-        memory: process::memory(server.pid)?,
-        disk: process::disk(&server.data()),
+        memory: process::memory(&pids)?,
+        disk: server.disk(),
         syncs,
         settled,
         others: Some(others),

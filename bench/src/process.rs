@@ -21,9 +21,9 @@ pub struct Memory {
     pub peak: u64,
 }
 
-/// CPU time of all threads, ended ones too, in user and kernel.
-pub fn cpu(pid: u32) -> Result<Duration> {
-    ticks(&pid.to_string(), 11..13)
+/// CPU time of all threads of these processes, ended ones too, in user and kernel.
+pub fn cpu(pids: &[u32]) -> Result<Duration> {
+    pids.iter().map(|pid| ticks(&pid.to_string(), 11..13)).sum()
 }
 
 /// CPU time of this process and of its children that have ended: the loaders.
@@ -51,7 +51,17 @@ fn ticks(process: &str, range: std::ops::Range<usize>) -> Result<Duration> {
     Ok(TICK * ticks.context("odd /proc/PID/stat")?)
 }
 
-pub fn memory(pid: u32) -> Result<Memory> {
+/// Of all these processes together.
+pub fn memory(pids: &[u32]) -> Result<Memory> {
+    let mut all = Memory::default();
+    for pid in pids {
+        let one = memory_of(*pid)?;
+        all = Memory { anon: all.anon + one.anon, rss: all.rss + one.rss, peak: all.peak + one.peak };
+    }
+    Ok(all)
+}
+
+fn memory_of(pid: u32) -> Result<Memory> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).context("the server is gone")?;
     let kib = |name: &str| {
         let line = text.lines().find(|l| l.starts_with(name));
@@ -60,25 +70,27 @@ pub fn memory(pid: u32) -> Result<Memory> {
     Ok(Memory { anon: kib("RssAnon:") << 10, rss: kib("VmRSS:") << 10, peak: kib("VmHWM:") << 10 })
 }
 
-/// Lets the peak start again at what is resident now.
-pub fn reset_peak(pid: u32) {
-    // Only the owner may; where it fails, the peak is one since the start, which is no smaller.
-    let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+/// Lets the peaks start again at what is resident now.
+pub fn reset_peak(pids: &[u32]) {
+    for pid in pids {
+        // Only the owner may; where it fails, the peak is one since the start, which is no smaller.
+        let _ = fs::write(format!("/proc/{pid}/clear_refs"), "5");
+    }
 }
 
-/// Waits until the server is idle. False if it never was within the limit.
-pub async fn settle(pid: u32, rule: Settle) -> Result<bool> {
+/// Waits until the servers are idle. False if they never were within the limit.
+pub async fn settle(pids: &[u32], rule: Settle) -> Result<bool> {
     // Sampling over time is the point here: idleness has no event to wait for.
     const STEP: Duration = Duration::from_millis(200);
     let end = Instant::now() + rule.limit;
-    let mut quiet_since = (Instant::now(), cpu(pid)?);
+    let mut quiet_since = (Instant::now(), cpu(pids)?);
     while Instant::now() < end {
         tokio::time::sleep(STEP).await;
         let (since, start) = quiet_since;
-        let (elapsed, used) = (since.elapsed(), cpu(pid)?.saturating_sub(start));
-        // One tick of slack: a single 10 ms tick must not look like a busy core.
-        if used > elapsed.mul_f64(rule.idle) + TICK {
-            quiet_since = (Instant::now(), cpu(pid)?);
+        let (elapsed, used) = (since.elapsed(), cpu(pids)?.saturating_sub(start));
+        // Members of a cluster are never quite idle. One tick of slack: a single 10 ms tick must not look like a busy core.
+        if used > (elapsed.mul_f64(rule.idle) + TICK) * pids.len() as u32 {
+            quiet_since = (Instant::now(), cpu(pids)?);
         } else if elapsed >= rule.quiet {
             return Ok(true);
         }

@@ -28,15 +28,15 @@ pub async fn run(bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> 
     rows.push(measure(bench, &server, "fill", fill).await?);
 
     let took = server.crash_and_restart().await?.as_secs_f64();
-    let settled = process::settle(server.pid, sizes.settle).await?;
+    let settled = process::settle(&server.pids(), sizes.settle).await?;
     let load = Load { ops: 1, seconds: took, p50: Some(took * 1e3), p99: Some(took * 1e3), note: String::new() };
     rows.push(Measured {
         row: "restart".into(),
         load,
         // All that the new process used, since starting is all that it did.
-        cpu_seconds: process::cpu(server.pid)?.as_secs_f64(),
-        memory: process::memory(server.pid)?,
-        disk: process::disk(&server.data()),
+        cpu_seconds: process::cpu(&server.pids())?.as_secs_f64(),
+        memory: process::memory(&server.pids())?,
+        disk: server.disk(),
         syncs: None,
         settled,
         others: None,

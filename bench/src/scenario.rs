@@ -10,7 +10,7 @@ use crate::measure::Measured;
 use crate::server::{Program, Server};
 use crate::sizes::Sizes;
 use crate::syncs::Counter;
-use crate::{big, compaction, list, restart, standard, watchers};
+use crate::{big, compaction, join, list, restart, standard, watchers};
 
 /// What every scenario shares.
 #[derive(Debug)]
@@ -24,6 +24,11 @@ pub struct Bench {
 impl Bench {
     pub async fn server(&self, program: &Program) -> Result<Server> {
         Server::start(program, &self.dir, None).await
+    }
+
+    /// Three members, as most clusters have.
+    pub async fn cluster(&self, program: &Program) -> Result<Server> {
+        Server::cluster(program, &self.dir, 3).await
     }
 
     pub async fn limited_server(&self, program: &Program, group: Cgroup) -> Result<Server> {
@@ -47,6 +52,13 @@ pub enum Scenario {
     Compaction,
     Restart,
     Big,
+    /// Puts by this many clients to the leader of three members.
+    ClusterPut(u32),
+    /// Puts and reads through all three.
+    ClusterPutSpread,
+    ClusterRangeSpread,
+    /// A member joins a cluster that is being written to.
+    Join,
 }
 
 /// In the order in which they run.
@@ -65,6 +77,12 @@ pub const ALL: &[Scenario] = &[
     Scenario::Compaction,
     Scenario::Restart,
     Scenario::Big,
+    Scenario::ClusterPut(1),
+    Scenario::ClusterPut(100),
+    Scenario::ClusterPut(1000),
+    Scenario::ClusterPutSpread,
+    Scenario::ClusterRangeSpread,
+    Scenario::Join,
 ];
 
 impl Scenario {
@@ -82,6 +100,10 @@ impl Scenario {
             Scenario::Compaction => "compaction".into(),
             Scenario::Restart => "restart".into(),
             Scenario::Big => "big".into(),
+            Scenario::ClusterPut(clients) => format!("cluster-put-{clients}"),
+            Scenario::ClusterPutSpread => "cluster-put-spread".into(),
+            Scenario::ClusterRangeSpread => "cluster-range-spread".into(),
+            Scenario::Join => "join".into(),
         }
     }
 
@@ -92,6 +114,7 @@ impl Scenario {
             Scenario::Compaction => &["puts-before-compaction", "puts-during-compaction"],
             Scenario::Restart => &["fill", "restart"],
             Scenario::Big => &["big-in-memory", "big-beyond-memory"],
+            Scenario::Join => &["puts-before-join", "puts-during-join"],
             _ => return vec![self.name()],
         };
         names.iter().map(|&n| n.to_owned()).collect()
@@ -106,6 +129,7 @@ impl Scenario {
             Scenario::Compaction => Box::pin(compaction::run(bench, program, rows)).await,
             Scenario::Restart => Box::pin(restart::run(bench, program, rows)).await,
             Scenario::Big => Box::pin(big::run(bench, program, rows)).await,
+            Scenario::Join => Box::pin(join::run(bench, program, rows)).await,
             _ => Box::pin(standard::run(self, bench, program, rows)).await,
         }
     }

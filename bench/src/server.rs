@@ -1,18 +1,16 @@
-//! Starts and ends the servers under test: the same flags, a fresh data folder on disk, ports that
-//! are free, and never anything but loopback.
+//! Starts and ends the servers under test: one, or a cluster of them, on fresh data.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 
 use crate::cgroup::Cgroup;
-use crate::client;
+use crate::member::{Address, Member};
+use crate::{client, process};
 
 /// Which server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,88 +59,95 @@ impl Program {
     }
 }
 
-/// A running server; killed when dropped, its data removed.
+/// A running server, or several that form a cluster; killed when dropped, their data removed.
 #[derive(Debug)]
 pub struct Server {
+    /// Where loads go that go to one member: in a cluster, its leader.
     pub endpoint: String,
-    pub pid: u32,
-    /// Holds the data folder, the server's log and other scratch files.
-    pub dir: TempDir,
     program: Program,
-    child: Child,
-    peer: String,
+    /// Before the folder, so that they have ended when it is removed.
+    members: Vec<Member>,
+    /// Holds the data folders, the servers' logs and other scratch files.
+    pub dir: TempDir,
     group: Option<Cgroup>,
 }
 
 /// How long a server may take to answer its first put.
 const START: Duration = Duration::from_secs(300);
 
-fn free_ports() -> Result<[u16; 2]> {
-    // Both at once, so that they differ.
-    let taken = [std::net::TcpListener::bind("127.0.0.1:0")?, std::net::TcpListener::bind("127.0.0.1:0")?];
-    Ok([taken[0].local_addr()?.port(), taken[1].local_addr()?.port()])
-}
-
-fn spawn(program: &Program, dir: &Path, client: &str, peer: &str, group: Option<&Cgroup>) -> Result<Child> {
-    let log = File::options().create(true).append(true).open(dir.join("log"))?;
-    let mut command = match group {
-        // The shell joins the group and then becomes the server, under the same pid.
-        Some(group) => {
-            let mut shell = Command::new("sh");
-            shell.args(["-c", r#"echo $$ >"$0" && exec "$@""#]).arg(group.procs()).arg(&program.path);
-            shell
-        }
-        None => Command::new(&program.path),
-    };
-    command
-        .args(["--name", "bench", "--log-level", "error"])
-        .arg("--data-dir")
-        .arg(dir.join("data"))
-        .args(["--listen-client-urls", client, "--advertise-client-urls", client])
-        .args(["--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer])
-        .arg("--initial-cluster")
-        .arg(format!("bench={peer}"))
-        // Room for the 10 GiB row, and batches that make filling a million keys quick.
-        .args(["--quota-backend-bytes", "34359738368", "--max-txn-ops", "1024"])
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .stdin(Stdio::null())
-        .stdout(log.try_clone()?)
-        .stderr(log)
-        .kill_on_drop(true);
-    command.spawn().with_context(|| format!("cannot start {}", program.path.display()))
-}
-
 impl Server {
     /// Starts a server on fresh data below `base` and waits for its first put.
     pub async fn start(program: &Program, base: &Path, group: Option<Cgroup>) -> Result<Self> {
-        let dir = tempfile::Builder::new().prefix("keelson-bench-").tempdir_in(base)?;
-        let [client, peer] = free_ports()?;
-        let (endpoint, peer) = (format!("http://127.0.0.1:{client}"), format!("http://127.0.0.1:{peer}"));
-        let child = spawn(program, dir.path(), &endpoint, &peer, group.as_ref())?;
-        let pid = child.id().context("the server ended at once")?;
-        let program = program.clone();
-        let mut server = Server { endpoint, pid, dir, program, child, peer, group };
-        server.first_put().await?;
+        Self::launch(program, base, group, 1).await
+    }
+
+    /// The same for a cluster of `count` members; `endpoint` is its leader's.
+    pub async fn cluster(program: &Program, base: &Path, count: usize) -> Result<Self> {
+        let mut server = Self::launch(program, base, None, count).await?;
+        for member in &server.members {
+            let status = client::status(&member.address.client).await?;
+            if status.leader == status.header.unwrap_or_default().member_id {
+                server.endpoint = member.address.client.clone();
+            }
+        }
         Ok(server)
     }
 
-    pub fn data(&self) -> PathBuf {
-        self.dir.path().join("data")
+    async fn launch(program: &Program, base: &Path, group: Option<Cgroup>, count: usize) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("keelson-bench-").tempdir_in(base)?;
+        let addresses = (0..count).map(Address::free).collect::<Result<Vec<_>>>()?;
+        let cluster = addresses.iter().map(Address::in_cluster).collect::<Vec<_>>().join(",");
+        let flags = ["--initial-cluster".to_owned(), cluster];
+        let mut members = Vec::new();
+        for address in addresses {
+            members.push(Member::spawn(program, dir.path(), address, &flags, group.as_ref())?);
+        }
+        let endpoint = members[0].address.client.clone();
+        let mut server = Server { endpoint, dir, program: program.clone(), members, group };
+        for number in 0..count {
+            server.first_put(number).await?;
+        }
+        Ok(server)
     }
 
-    /// Tries until a linearizable put is answered.
-    async fn first_put(&mut self) -> Result<()> {
+    /// Adds a learner with an empty data folder and starts it.
+    pub async fn join(&self) -> Result<Member> {
+        let address = Address::free(self.members.len())?;
+        client::add_learner(&self.endpoint, &address.peer).await?;
+        let members = self.members.iter().map(|member| &member.address);
+        let cluster = members.chain([&address]).map(Address::in_cluster).collect::<Vec<_>>().join(",");
+        let flags = ["--initial-cluster-state", "existing", "--initial-cluster", &cluster].map(Into::into);
+        Member::spawn(&self.program, self.dir.path(), address, &flags, None)
+    }
+
+    /// Where every member serves clients.
+    pub fn endpoints(&self) -> Vec<&str> {
+        self.members.iter().map(|member| member.address.client.as_str()).collect()
+    }
+
+    /// The processes of all members.
+    pub fn pids(&self) -> Vec<u32> {
+        self.members.iter().map(|member| member.pid).collect()
+    }
+
+    /// Bytes on disk, of all members.
+    pub fn disk(&self) -> u64 {
+        self.members.iter().map(|member| process::disk(&self.dir.path().join(&member.address.name))).sum()
+    }
+
+    /// Tries until a linearizable put through this member is answered.
+    async fn first_put(&mut self, number: usize) -> Result<()> {
         let end = Instant::now() + START;
         loop {
+            let member = &mut self.members[number];
             // Bounded, because a connection to a server that is still starting may hang.
-            let attempt = client::put_once(&self.endpoint, b"bench-ready");
+            let attempt = client::put_once(&member.address.client, b"bench-ready");
             let error = match tokio::time::timeout(Duration::from_secs(20), attempt).await {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) => error,
                 Err(late) => late.into(),
             };
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = member.child.try_wait()? {
                 bail!("the server ended ({status}): {}", self.log_tail());
             }
             if Instant::now() > end {
@@ -152,14 +157,14 @@ impl Server {
         }
     }
 
-    /// SIGKILL to first linearizable put.
+    /// SIGKILL to first linearizable put, of a single server.
     pub async fn crash_and_restart(&mut self) -> Result<Duration> {
         let start = Instant::now();
-        self.child.kill().await?;
-        let dir = self.dir.path();
-        self.child = spawn(&self.program, dir, &self.endpoint, &self.peer, self.group.as_ref())?;
-        self.pid = self.child.id().context("the server ended at once")?;
-        self.first_put().await?;
+        self.members[0].child.kill().await?;
+        let address = self.members[0].address.clone();
+        let flags = ["--initial-cluster".to_owned(), address.in_cluster()];
+        self.members[0] = Member::spawn(&self.program, self.dir.path(), address, &flags, self.group.as_ref())?;
+        self.first_put(0).await?;
         Ok(start.elapsed())
     }
 
@@ -168,24 +173,11 @@ impl Server {
         self.group.as_ref().is_some_and(Cgroup::killed)
     }
 
-    /// Last lines of what the server logged, for error messages.
+    /// Last lines of what the servers logged, for error messages.
     pub fn log_tail(&self) -> String {
         let text = std::fs::read(self.dir.path().join("log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<&str> = text.lines().rev().take(5).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
-    }
-}
-
-impl Drop for Server {
-    /// Waits for the end: a server that still runs would write into a folder that is being
-    /// removed, and disturb the next one.
-    fn drop(&mut self) {
-        const STEP: Duration = Duration::from_millis(5);
-        let _ = self.child.start_kill();
-        let end = Instant::now() + Duration::from_secs(30);
-        while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < end {
-            std::thread::sleep(STEP);
-        }
     }
 }

@@ -36,6 +36,8 @@ pub struct Sizes {
     pub big_small: u64,
     pub big_full: u64,
     pub big_time: Duration,
+    /// What a joining member has to catch up with, in values of `big_value`.
+    pub join_bytes: u64,
     pub settle: Settle,
 }
 
@@ -77,6 +79,7 @@ impl Sizes {
             big_small: 100 * MIB,
             big_full: 10 * GIB,
             big_time: Duration::from_secs(60),
+            join_bytes: 5 * GIB,
             settle: Settle { idle: 0.05, quiet: Duration::from_secs(3), limit: Duration::from_secs(180) },
         }
     }
@@ -103,6 +106,7 @@ impl Sizes {
             big_small: 32 * MIB,
             big_full: 640 * MIB,
             big_time: Duration::from_secs(4),
+            join_bytes: 256 * MIB,
             settle: Settle { idle: 0.08, quiet: Duration::from_millis(800), limit: Duration::from_secs(8) },
             ..Self::full()
         }

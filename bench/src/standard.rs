@@ -34,10 +34,12 @@ impl Shape {
         let write = format!("--key-space-size {} --val-size {}", sizes.key_space, sizes.value);
         let key = String::from_utf8_lossy(&client::key(0)).into_owned();
         let read = |consistency| format!("range {key} --consistency {consistency}");
+        let put = format!("put --sequential-keys {write}");
         let (line, (clients, conns)) = match scenario {
             // etcd's figures use as many connections as clients up to 100.
-            Scenario::Put(n) => (format!("put --sequential-keys {write}"), (n, n.min(100))),
-            Scenario::RangeLinearizable => (read("l"), MANY),
+            Scenario::Put(n) | Scenario::ClusterPut(n) => (put, (n, n.min(100))),
+            Scenario::ClusterPutSpread => (put, MANY),
+            Scenario::RangeLinearizable | Scenario::ClusterRangeSpread => (read("l"), MANY),
             Scenario::RangeSerializable => (read("s"), MANY),
             Scenario::TxnPut => (format!("txn-put {write}"), MANY),
             // Half reads of the first 100 keys, half writes. (The tool's own limit of 1000 keys per
@@ -47,7 +49,7 @@ impl Shape {
         };
         let writes = line.starts_with("put") || line.starts_with("txn");
         let (time, least) = match scenario {
-            Scenario::Put(1) => (sizes.write_time, 1),
+            Scenario::Put(1) | Scenario::ClusterPut(1) => (sizes.write_time, 1),
             // Reads of 100 keys bound this one: minutes for a million.
             Scenario::TxnMixed => (sizes.write_time, 1),
             _ if writes => (sizes.write_time, sizes.write_ops),
@@ -56,29 +58,34 @@ impl Shape {
         Shape { line, clients, conns, time, least }
     }
 
-    async fn apply(&self, bench: &Bench, server: &Server, total: u64) -> Result<Vec<Summary>> {
+    async fn apply(&self, bench: &Bench, endpoints: &[&str], total: u64) -> Result<Vec<Summary>> {
         let load = words(&format!("{} --total {total}", self.line));
-        tool::run(&bench.tool, &server.endpoint, self.clients, self.conns, &load).await
+        tool::run(&bench.tool, endpoints, self.clients, self.conns, &load).await
     }
 }
 
 pub async fn run(scenario: Scenario, bench: &Bench, program: &Program, rows: &mut Vec<Measured>) -> Result<()> {
-    let server = bench.server(program).await?;
     let row = scenario.name();
-    rows.push(if scenario == Scenario::WatchLatency {
-        measure(bench, &server, &row, watch_latency(bench, &server)).await?
-    } else {
-        saturate(scenario, &row, bench, &server).await?
+    let server = match scenario {
+        Scenario::ClusterPut(_) | Scenario::ClusterPutSpread | Scenario::ClusterRangeSpread => bench.cluster(program).await?,
+        _ => bench.server(program).await?,
+    };
+    rows.push(match scenario {
+        Scenario::WatchLatency => measure(bench, &server, &row, watch_latency(bench, &server)).await?,
+        Scenario::ClusterPutSpread | Scenario::ClusterRangeSpread => {
+            saturate(scenario, &row, bench, &server, &server.endpoints()).await?
+        }
+        _ => saturate(scenario, &row, bench, &server, &[&server.endpoint]).await?,
     });
     Ok(())
 }
 
-async fn saturate(scenario: Scenario, row: &str, bench: &Bench, server: &Server) -> Result<Measured> {
+async fn saturate(scenario: Scenario, row: &str, bench: &Bench, server: &Server, endpoints: &[&str]) -> Result<Measured> {
     let shape = Shape::of(scenario, bench);
     // What the reads find; the writes meet a store that is not empty.
     client::fill(&server.endpoint, 0..10_000, bench.sizes.value).await?;
     let warm = u64::from(shape.clients) * if bench.sizes.quick { 5 } else { 50 } + 500;
-    let warm: Load = join(shape.apply(bench, server, warm).await?).context("no warm-up")?;
+    let warm: Load = join(shape.apply(bench, endpoints, warm).await?).context("no warm-up")?;
     let total = match scenario {
         Scenario::LeaseKeepalive => bench.sizes.keepalives,
         _ => {
@@ -86,7 +93,7 @@ async fn saturate(scenario: Scenario, row: &str, bench: &Bench, server: &Server)
             shape.least.max((rate * shape.time.as_secs_f64()) as u64)
         }
     };
-    let load = async { join(shape.apply(bench, server, total).await?).context("no summary") };
+    let load = async { join(shape.apply(bench, endpoints, total).await?).context("no summary") };
     measure(bench, server, row, load).await
 }
 
@@ -111,7 +118,7 @@ fn join(parts: Vec<Summary>) -> Option<Load> {
 async fn watch_latency(bench: &Bench, server: &Server) -> Result<Load> {
     let puts = bench.sizes.watch_puts;
     let line = format!("watch-latency --put-rate 100 --put-total {puts} --streams 10 --watchers-per-stream 10");
-    let parts = tool::run(&bench.tool, &server.endpoint, 10, 10, &words(&line)).await?;
+    let parts = tool::run(&bench.tool, &[&server.endpoint], 10, 10, &words(&line)).await?;
     let [put, events] = parts.as_slice() else { anyhow::bail!("expected puts and events") };
     // The tool times the events' part only while it adds them up, so the puts' time it is.
     Ok(Load { seconds: put.seconds, ..events.clone().into() })

@@ -45,15 +45,16 @@ impl Counter {
         Counter { event, usable }
     }
 
-    /// Counts syncs of `pid`, its threads to come included.
-    pub async fn start(&self, pid: u32, scratch: &std::path::Path) -> Result<Option<Counting>> {
+    /// Counts syncs of these processes, their threads to come included.
+    pub async fn start(&self, pids: &[u32], scratch: &std::path::Path) -> Result<Option<Counting>> {
         if !self.usable {
             return Ok(None);
         }
         let output = scratch.join("syncs");
+        let list = pids.iter().map(u32::to_string).collect::<Vec<_>>().join(",");
         let log = std::fs::File::create(&output)?;
         let mut perf = Command::new("perf");
-        perf.args(["stat", "-x,", "--log-fd", "1", "-e", self.event, "-p", &pid.to_string()]);
+        perf.args(["stat", "-x,", "--log-fd", "1", "-e", self.event, "-p", &list]);
         perf.stdin(Stdio::null()).stdout(log).stderr(Stdio::null()).kill_on_drop(true);
         let perf = perf.spawn().context("perf stat")?;
         // perf does not say when it is attached; it has by the time that it sleeps in poll.

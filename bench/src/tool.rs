@@ -21,10 +21,10 @@ pub struct Summary {
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// Runs the tool with `load` (the subcommand and its flags).
-pub async fn run(tool: &Path, endpoint: &str, clients: u32, conns: u32, load: &[String]) -> Result<Vec<Summary>> {
+pub async fn run(tool: &Path, endpoints: &[&str], clients: u32, conns: u32, load: &[String]) -> Result<Vec<Summary>> {
     let mut command = Command::new(tool);
     command
-        .args(["--endpoints", endpoint.trim_start_matches("http://"), "--precise"])
+        .args(["--endpoints", &endpoints.join(",").replace("http://", ""), "--precise"])
         .args(["--clients", &clients.to_string(), "--conns", &conns.to_string()])
         .args(load)
         .stdin(Stdio::null())

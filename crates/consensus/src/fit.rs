@@ -30,7 +30,5 @@ pub fn fit_log(log: &LogStore, position: &Position) -> io::Result<()> {
         finished(|done| log.truncate_from(0, done))?;
     }
     let id = codec::log_id(position.term, at);
-    finished(|done| log.purge(at, PURGED, codec::encode_log_id(&id), done))?;
-    // A purge is not synced by itself; an empty append is.
-    finished(|done| log.append(Vec::new(), done))
+    finished(|done| log.purge(at, PURGED, codec::encode_log_id(&id), done))
 }

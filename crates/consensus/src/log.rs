@@ -116,9 +116,14 @@ async fn finished(start: impl FnOnce(Box<dyn FnOnce(Result<(), LogError>) + Send
 
 impl Log {
     pub(crate) fn new(store: LogStore) -> io::Result<Self> {
-        let last = store.bounds().map_err(io_error)?.last.unwrap_or(0);
+        let last = store.bounds().last.unwrap_or(0);
         let inner = Inner { store, recent: Mutex::default(), durable: watch::Sender::new(last) };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Whether small entries are written by who appends them (see [`LogStore::write_at_once`]).
+    pub(crate) fn write_at_once(&self, allowed: bool) {
+        self.inner.store.write_at_once(allowed);
     }
 
     /// Index up to which the log is on this member's disk.
@@ -132,7 +137,7 @@ impl Log {
     }
 
     fn mark(&self, name: &str) -> io::Result<Option<RaftLogId>> {
-        self.inner.store.mark(name).map_err(io_error)?.map(|row| codec::decode_log_id(&row)).transpose()
+        self.inner.store.mark(name).map(|row| codec::decode_log_id(&row)).transpose()
     }
 }
 
@@ -197,7 +202,7 @@ impl RaftLogReader<Types> for Log {
     }
 
     async fn read_vote(&mut self) -> Result<Option<RaftVote>, io::Error> {
-        self.inner.store.mark(VOTE).map_err(io_error)?.map(|row| codec::decode_vote(&row)).transpose()
+        self.inner.store.mark(VOTE).map(|row| codec::decode_vote(&row)).transpose()
     }
 }
 
@@ -206,7 +211,7 @@ impl RaftLogStorage<Types> for Log {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
         let purged = self.mark(PURGED)?;
-        let last = match self.inner.store.bounds().map_err(io_error)?.last {
+        let last = match self.inner.store.bounds().last {
             Some(last) => {
                 let rows = self.inner.store.read(last..last + 1, usize::MAX).map_err(io_error)?;
                 let (index, row) = rows.into_iter().next().ok_or_else(|| codec::damaged("the last log entry"))?;

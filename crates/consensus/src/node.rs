@@ -128,7 +128,7 @@ impl Node {
         let checkpoints = Arc::new(Checkpoints::new(checkpoint));
         let election = Duration::from_millis(options.election_ms);
         let peers = Peers { transport: transport.clone(), checkpoints: checkpoints.clone(), stall: election };
-        let raft = runtime.block_on(start_raft(options, log, state_machine, peers))?;
+        let raft = runtime.block_on(start_raft(options, log.clone(), state_machine, peers))?;
 
         let (proposals, proposal_queue) = mpsc::channel(QUEUE);
         let (reads, read_queue) = mpsc::channel(QUEUE);
@@ -136,6 +136,7 @@ impl Node {
         let reads_here = ReadIndex { member_id, raft: raft.clone(), transport: transport.clone() };
         runtime.spawn(propose::run(member_id, raft.clone(), pending, transport, proposal_queue));
         runtime.spawn(read_index::run(reads_here.clone(), applied.clone(), read_queue));
+        runtime.spawn(choose_writer(raft.clone(), log));
         runtime.spawn(purge(raft.clone(), flushed, checkpoints));
         let heard = Arc::new(Heard::new());
         let runtime_later = Mutex::new(None);
@@ -194,17 +195,16 @@ impl Node {
         self.raft.metrics().borrow_watched().state == openraft::ServerState::Learner
     }
 
-    /// Waits for consensus to fail.
+    /// Waits for consensus to fail. It looks now and then: following what consensus says of itself would
+    /// wake the caller several times for each write.
     pub async fn failure(&self) -> String {
-        let mut metrics = self.raft.metrics();
+        const LOOK: Duration = Duration::from_millis(100);
         loop {
-            let failed = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+            let failed = self.raft.metrics().borrow_watched().running_state.as_ref().err().map(ToString::to_string);
             if let Some(failed) = failed {
                 return failed;
             }
-            if metrics.changed().await.is_err() {
-                return "consensus has ended".into();
-            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 
@@ -264,6 +264,22 @@ async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine
         raft.trigger().elect(false).await.map_err(|e| start(e.to_string()))?;
     }
     Ok(raft)
+}
+
+/// Small entries are written at once, where they are appended, unless this member leads others: those
+/// get an entry only after it was appended here, and are to write it at the same time.
+async fn choose_writer(raft: Raft, log: Log) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        {
+            let m = metrics.borrow_watched();
+            let alone = m.membership_config.membership().nodes().count() <= 1;
+            log.write_at_once(alone || m.state != openraft::ServerState::Leader);
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Lets go of log entries that the state store has on disk.

@@ -30,7 +30,7 @@ impl Files {
     /// Divides `limit` files.
     pub fn divide(limit: usize, threads: usize) -> Result<Self, String> {
         let tables = (limit / TABLES_SHARE).max(MIN_TABLES);
-        let reserved = tables + LogStore::MAX_OPEN_TABLES + OTHERS + PER_THREAD * threads + PROBES;
+        let reserved = tables + LogStore::MAX_OPEN_FILES + OTHERS + PER_THREAD * threads + PROBES;
         match limit.checked_sub(reserved) {
             None | Some(0) => Err(format!(
                 "the limit of {limit} open files leaves none to clients: the store keeps {reserved} for itself; \

@@ -1,11 +1,10 @@
-//! RocksDB, and nothing above it knows that it is RocksDB: the raft log store with its own thread
-//! and its own instance, the state store as a backend of `mvcc`, and the data directory they live in.
+//! Everything that is on disk: the raft log with its own thread and its own files, the state store as a
+//! backend of `mvcc` (RocksDB, which nothing above knows), and the data directory they live in.
 
 mod datadir;
 pub mod failpoint;
 mod incoming;
 mod log;
-mod log_thread;
 mod state;
 
 pub use datadir::{DataDir, DataDirError, Identity};

@@ -8,7 +8,7 @@ use rand::Rng;
 use rand::rngs::StdRng;
 
 /// Places passed while the server runs; `state-flush` is passed only when it stops.
-const PLACES: [&str; 4] = ["log-write", "log-synced", "apply", "compaction"];
+const PLACES: [&str; 5] = ["log-write", "log-written", "log-synced", "apply", "compaction"];
 const FLUSH: &str = "state-flush";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ use tonic::Code;
 
 use super::lease_names::LeaseNames;
 use super::normal;
-use super::watching::SENTINEL_KEY;
+use super::watching::{SENTINEL_KEY, is_progress};
 
 /// Responses to a watch with `fragment` stay below this, unless one event alone is larger:
 /// etcd's default `--max-request-bytes` plus what gRPC may add.
@@ -50,6 +50,9 @@ struct Watch {
 
 /// The watch id under which the end of the stream is kept.
 const STREAM: i64 = i64::MIN;
+/// The one for answers to progress requests. A refused watch has the same id on the wire (-1), and etcd
+/// sends the two from different tasks: which comes first says nothing.
+const PROGRESS: i64 = STREAM + 1;
 
 impl History {
     /// Call before the first events of the watch are added.
@@ -67,6 +70,7 @@ impl History {
     /// not defined, so its last write may still be on the way to some when it arrived at others.
     pub fn add(&mut self, mut response: WatchResponse) {
         let id = response.watch_id;
+        let progress = is_progress(&response);
         let mut items = Vec::new();
         if let Some(watch) = self.watches.get_mut(&id) {
             watch.check(&response, &mut items);
@@ -84,7 +88,7 @@ impl History {
             items.extend(response.events.into_iter().map(Item::Event));
         }
         if !items.is_empty() {
-            self.items.entry(id).or_default().append(&mut items);
+            self.items.entry(if progress { PROGRESS } else { id }).or_default().append(&mut items);
         }
     }
 
@@ -173,6 +177,19 @@ mod tests {
         let one = history(false, vec![events(9, &[3, 3, 4, 5])]);
         let three = history(false, vec![events(3, &[3, 3]), events(4, &[4]), events(7, &[5])]);
         assert_eq!(one, three);
+    }
+
+    #[test]
+    fn a_progress_answer_and_a_refusal_come_in_any_order() {
+        let progress = WatchResponse { watch_id: -1, ..events(5, &[]) };
+        let refusal = WatchResponse { created: true, canceled: true, ..progress.clone() };
+        let told = |responses: [&WatchResponse; 2]| {
+            let mut history = History::default();
+            responses.into_iter().cloned().for_each(|response| history.add(response));
+            history.take(&LeaseNames::default())
+        };
+        assert_eq!(told([&progress, &refusal]), told([&refusal, &progress]));
+        assert_ne!(told([&progress, &refusal]), told([&progress, &progress]));
     }
 
     #[test]

@@ -178,6 +178,7 @@ impl Drop for Stream {
     }
 }
 
-fn is_progress(response: &WatchResponse) -> bool {
+/// Whether this says how far the whole stream has come.
+pub fn is_progress(response: &WatchResponse) -> bool {
     response.watch_id == -1 && response.events.is_empty() && !response.created && !response.canceled
 }
