@@ -1,8 +1,8 @@
 //! openraft's network on [`Transport`].
 //!
-//! openraft opens a stream for each run of replication and one for each heartbeat; here each is a
-//! stream of one long-lived connection. It limits neither what is in flight nor for how long: both
-//! limits are here.
+//! openraft asks for a stream for each run of replication and one for each heartbeat; here a stream that
+//! all is answered on is used again. It limits neither what is in flight nor for how long: both limits
+//! are here.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
+use keelson_api::keelson::peer;
 use openraft::base::{BoxFuture, BoxStream};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{Backoff, RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -21,8 +22,7 @@ use openraft::raft::{
 use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{EmptyNode, OptionalSend};
 use parking_lot::Mutex;
-use tokio::sync::{Semaphore, mpsc};
-use tokio::task::JoinHandle;
+use tokio::sync::mpsc;
 
 use crate::codec;
 use crate::machine::StateSnapshot;
@@ -34,7 +34,7 @@ use crate::wire;
 /// Requests that may be unanswered on one stream.
 const WINDOW: usize = 64;
 /// Bytes of entries that may be unanswered on one stream.
-const WINDOW_BYTES: u32 = 16 << 20;
+const WINDOW_BYTES: usize = 16 << 20;
 
 /// Makes the way to each member.
 pub(crate) struct Peers {
@@ -50,6 +50,8 @@ pub(crate) struct Peer {
     transport: Arc<dyn Transport>,
     checkpoints: Arc<Checkpoints>,
     stall: Duration,
+    /// In a lock only because openraft wants `Sync`.
+    idle: Mutex<Option<Open>>,
 }
 
 impl RaftNetworkFactory<Types> for Peers {
@@ -57,7 +59,7 @@ impl RaftNetworkFactory<Types> for Peers {
 
     async fn new_client(&mut self, to: u64, _: &EmptyNode) -> Peer {
         let (transport, checkpoints) = (self.transport.clone(), self.checkpoints.clone());
-        Peer { to, transport, checkpoints, stall: self.stall }
+        Peer { to, transport, checkpoints, stall: self.stall, idle: Mutex::default() }
     }
 }
 
@@ -72,100 +74,82 @@ fn bad_message(e: std::io::Error) -> RPCError<Types> {
     RPCError::Network(NetworkError::new(&e))
 }
 
-/// Ends a task when its owner is gone. openraft cannot open the next stream while this one's input is held.
-struct Tied(JoinHandle<()>);
-
-impl Drop for Tied {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
+fn size_of(request: &AppendEntriesRequest<Types>) -> usize {
+    request.entries.iter().map(codec::weight).sum()
 }
 
-/// What is on its way: how large each unanswered request is, and the room for more.
-struct InFlight {
-    sizes: Mutex<VecDeque<u32>>,
-    room: Semaphore,
-    bytes: Semaphore,
-}
-
-impl InFlight {
-    fn new() -> Self {
-        Self { sizes: Mutex::default(), room: Semaphore::new(WINDOW), bytes: Semaphore::new(WINDOW_BYTES as usize) }
-    }
-
-    async fn enter(&self, size: u32) {
-        // Neither semaphore is ever closed.
-        if let (Ok(room), Ok(bytes)) = (self.room.acquire().await, self.bytes.acquire_many(size).await) {
-            room.forget();
-            bytes.forget();
-            self.sizes.lock().push_back(size);
-        }
-    }
-
-    fn leave(&self) {
-        if let Some(size) = self.sizes.lock().pop_front() {
-            self.room.add_permits(1);
-            self.bytes.add_permits(size as usize);
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.sizes.lock().is_empty()
-    }
-}
-
-fn size_of(request: &AppendEntriesRequest<Types>) -> u32 {
-    let bytes: usize = request.entries.iter().map(codec::weight).sum();
-    u32::try_from(bytes).unwrap_or(WINDOW_BYTES).clamp(1, WINDOW_BYTES)
-}
-
-/// Hands requests on as far as the window lets it.
-fn pump<S>(mut input: S, in_flight: Arc<InFlight>) -> (mpsc::Receiver<keelson_api::keelson::peer::AppendRequest>, Tied)
-where
-    S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
-{
-    let (requests, queue) = mpsc::channel(1);
-    let task = tokio::spawn(async move {
-        while let Some(request) = input.next().await {
-            in_flight.enter(size_of(&request)).await;
-            if requests.send(wire::append_request(&request)).await.is_err() {
-                return;
-            }
-        }
-    });
-    (queue, Tied(task))
-}
-
-/// The answers of one stream.
-struct Session {
+/// A stream to a member. It is kept from one use to the next: openraft uses one for each heartbeat.
+struct Open {
+    requests: mpsc::Sender<peer::AppendRequest>,
     replies: Replies,
-    in_flight: Arc<InFlight>,
-    stall: Duration,
-    over: bool,
-    _pump: Tied,
 }
 
-impl Session {
+/// One use of a stream: hands requests on as far as the window lets it, and answers back.
+struct Session<'s, S> {
+    input: S,
+    /// Whether there may be more requests.
+    more: bool,
+    open: Option<Open>,
+    /// Where the stream goes when all is answered.
+    keep: &'s mut Option<Open>,
+    /// How large each unanswered request is.
+    in_flight: VecDeque<usize>,
+    stall: Duration,
+}
+
+impl<S: Stream<Item = AppendEntriesRequest<Types>> + Unpin> Session<'_, S> {
+    fn has_room(&self) -> bool {
+        self.in_flight.len() < WINDOW && (self.in_flight.is_empty() || self.in_flight.iter().sum::<usize>() < WINDOW_BYTES)
+    }
+
     async fn next(&mut self) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
-        if self.over {
-            return None;
-        }
-        let reply = loop {
-            match tokio::time::timeout(self.stall, self.replies.next()).await {
-                Ok(reply) => break reply,
-                // Nothing was asked: a quiet leader.
-                Err(_) if self.in_flight.is_empty() => {}
-                Err(_) => break Some(Err(PeerError::Lost("the member does not answer".into()))),
+        loop {
+            let has_room = self.has_room();
+            let open = self.open.as_mut()?;
+            if !self.more && self.in_flight.is_empty() {
+                *self.keep = self.open.take();
+                return None;
             }
-        };
-        self.in_flight.leave();
+            tokio::select! {
+                biased;
+                // A quiet leader asks nothing for long; a member that was asked answers soon.
+                reply = tokio::time::timeout(self.stall, open.replies.next()), if !self.in_flight.is_empty() => {
+                    return self.answered(reply.unwrap_or_else(|_| Some(Err(PeerError::Lost("the member does not answer".into())))));
+                }
+                request = self.input.next(), if self.more && has_room => match request {
+                    None => self.more = false,
+                    Some(request) => {
+                        self.in_flight.push_back(size_of(&request));
+                        // One that is not taken any more shows in the answers.
+                        let _ = open.requests.send(wire::append_request(&request)).await;
+                    }
+                },
+            }
+        }
+    }
+
+    fn answered(
+        &mut self,
+        reply: Option<Result<peer::AppendReply, PeerError>>,
+    ) -> Option<Result<StreamAppendResult<Types>, RPCError<Types>>> {
+        self.in_flight.pop_front();
         let result = match reply {
-            None => return None,
             Some(Ok(reply)) => wire::to_append_reply(reply).map_err(bad_message),
             Some(Err(e)) => Err(rpc_error(e)),
+            None => Err(rpc_error(PeerError::Lost("the member has ended the stream".into()))),
         };
-        self.over = !matches!(result, Ok(Ok(_)));
+        if !matches!(result, Ok(Ok(_))) {
+            self.open = None;
+        }
         Some(result)
+    }
+}
+
+impl Peer {
+    async fn open(&self) -> Result<Open, PeerError> {
+        let (requests, mut queue) = mpsc::channel(1);
+        let queue = futures::stream::poll_fn(move |cx| queue.poll_recv(cx)).boxed();
+        Ok(Open { requests, replies: self.transport.append(self.to, queue).await? })
     }
 }
 
@@ -189,11 +173,13 @@ impl RaftNetworkV2<Types> for Peer {
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
-            let in_flight = Arc::new(InFlight::new());
-            let (mut queue, tied) = pump(input, in_flight.clone());
-            let requests = futures::stream::poll_fn(move |cx| queue.poll_recv(cx)).boxed();
-            let replies = self.transport.append(self.to, requests).await.map_err(rpc_error)?;
-            let session = Session { replies, in_flight, stall: self.stall, over: false, _pump: tied };
+            let idle = self.idle.get_mut().take();
+            let open = match idle {
+                Some(open) if !open.requests.is_closed() => open,
+                _ => self.open().await.map_err(rpc_error)?,
+            };
+            let (stall, in_flight) = (self.stall, VecDeque::new());
+            let session = Session { input, more: true, open: Some(open), keep: self.idle.get_mut(), in_flight, stall };
             let results = futures::stream::unfold(session, |mut session| async move {
                 let result = session.next().await?;
                 Some((result, session))

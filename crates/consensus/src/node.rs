@@ -133,7 +133,7 @@ impl Node {
         let (proposals, proposal_queue) = mpsc::channel(QUEUE);
         let (reads, read_queue) = mpsc::channel(QUEUE);
         let member_id = options.member_id;
-        let reads_here = ReadIndex { member_id, raft: raft.clone(), transport: transport.clone() };
+        let reads_here = ReadIndex::start(member_id, raft.clone(), transport.clone(), &runtime);
         runtime.spawn(propose::run(member_id, raft.clone(), pending, transport, proposal_queue));
         runtime.spawn(read_index::run(reads_here.clone(), applied.clone(), read_queue));
         runtime.spawn(choose_writer(raft.clone(), log));
