@@ -27,6 +27,8 @@ pub struct Cluster {
     program: Program,
     flags: Vec<String>,
     pub members: Vec<Server>,
+    /// How many names were given; none is given twice.
+    names: usize,
 }
 
 fn limited<T>(message: T) -> Request<T> {
@@ -54,7 +56,8 @@ async fn when_healthy<T>(mut change: impl AsyncFnMut() -> Result<tonic::Response
 impl Cluster {
     /// Starts so many members and waits until all of them answer.
     pub async fn start(program: Program, size: usize, flags: &[&str]) -> Result<Self> {
-        let mut cluster = Self { program, flags: flags.iter().map(ToString::to_string).collect(), members: Vec::new() };
+        let flags = flags.iter().map(ToString::to_string).collect();
+        let mut cluster = Self { program, flags, members: Vec::new(), names: 0 };
         let reservations = (0..size).map(|_| Reservation::new()).collect::<Result<Vec<_>>>()?;
         for reservation in &reservations {
             cluster.prepare(reservation)?;
@@ -73,7 +76,8 @@ impl Cluster {
 
     fn prepare(&mut self, reservation: &Reservation) -> Result<()> {
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
-        let name = format!("m{}", self.members.len());
+        let name = format!("m{}", self.names);
+        self.names += 1;
         self.members.push(Server::member(self.program, &name, reservation.ports()?, &flags)?);
         Ok(())
     }
