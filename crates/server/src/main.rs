@@ -21,6 +21,7 @@ mod peer;
 mod process;
 mod run;
 mod services;
+mod tls;
 mod version;
 
 use std::process::ExitCode;

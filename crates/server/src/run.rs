@@ -30,7 +30,8 @@ use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
 use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
-use crate::peer::{self, Book, Patience, PeerTransport, Speaker};
+use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
+use crate::tls::Tls;
 use crate::{background, handover, logging, membership, version};
 
 /// How often a member that joins looks whether it is known.
@@ -89,11 +90,14 @@ fn serve(config: Config) -> anyhow::Result<Option<End>> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let files = Files::divide(files::raise_limit(), threads).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("main").enable_all().build()?;
+    let tls = Tls::open(&config).map_err(anyhow::Error::msg)?;
     // Ports first: a port in use must not cost a start of the store.
-    let listeners = runtime.block_on(async { bind_all(&config) })?;
+    let listeners = runtime.block_on(async { bind_all(&config, &tls) })?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir))?;
-    let member = Arc::new(open(config, &data_dir, &beginning, files)?);
+    let election = Duration::from_millis(config.election_ms);
+    let dialer = Dialer { limit: election + Duration::from_secs(1), ping: election, tls: tls.calls };
+    let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir, &dialer))?;
+    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files)?);
 
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
@@ -140,18 +144,21 @@ fn serve(config: Config) -> anyhow::Result<Option<End>> {
 
 type Listeners = Vec<(listen::Listener, Surface)>;
 
-fn bind_all(config: &Config) -> anyhow::Result<Listeners> {
-    let client = config.listen_client.iter().map(|url| (url, Surface::Client));
-    let peer = config.listen_peer.iter().map(|url| (url, Surface::Peer));
-    let metrics = config.listen_metrics.iter().map(|url| (url, Surface::Metrics));
-    client
-        .chain(peer)
-        .chain(metrics)
-        .map(|(url, surface)| Ok((listen::bind(url, config).map_err(anyhow::Error::msg)?, surface)))
-        .collect()
+fn bind_all(config: &Config, tls: &Tls) -> anyhow::Result<Listeners> {
+    let ports = [
+        (&config.listen_client, &tls.clients, Surface::Client),
+        (&config.listen_peer, &tls.peers, Surface::Peer),
+        (&config.listen_metrics, &tls.clients, Surface::Metrics),
+    ];
+    let mut listeners = Vec::new();
+    for (urls, tls, surface) in ports {
+        let bound = listen::bind_all(urls, tls.as_ref(), config).map_err(anyhow::Error::msg)?;
+        listeners.extend(bound.into_iter().map(|listener| (listener, surface)));
+    }
+    Ok(listeners)
 }
 
-fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, files: Files) -> anyhow::Result<Member> {
+fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Dialer, files: Files) -> anyhow::Result<Member> {
     let identity = beginning.identity.clone();
     let metrics = Metrics::new(identity.member_id, config.extensive_metrics);
     let log = {
@@ -178,9 +185,7 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, files: Files)
     book.follow(state.clone());
     let (cluster_id, member_id) = (identity.cluster_id, identity.member_id);
     let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone() };
-    let election = Duration::from_millis(config.election_ms);
-    let patience = Patience { dial: election + Duration::from_secs(1), ping: election };
-    let peers = Arc::new(PeerTransport::new(me, book.clone(), patience));
+    let peers = Arc::new(PeerTransport::new(me, book.clone(), dialer));
     let publisher = Publisher {
         hub: hub.clone(),
         lessor: lessor.clone(),

@@ -5,7 +5,9 @@ mod flags;
 #[cfg(test)]
 mod fuzz;
 mod parse;
+mod security;
 mod urls;
 
 pub use parse::{AutoCompaction, Config, Outcome, from_command_line};
-pub use urls::ListenUrl;
+pub use security::{Named, Pair, Security};
+pub use urls::{Address, ListenUrl};

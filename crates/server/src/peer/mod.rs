@@ -2,6 +2,7 @@
 
 mod accept;
 mod book;
+mod dial;
 mod link;
 mod metadata;
 mod receive;
@@ -11,7 +12,7 @@ mod transport;
 
 pub use accept::accept;
 pub use book::Book;
-pub use link::{Patience, get};
+pub use dial::Dialer;
 pub use metadata::Speaker;
 pub use serve::serve;
 pub use transport::PeerTransport;
