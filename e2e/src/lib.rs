@@ -11,6 +11,7 @@ pub mod durability;
 pub mod etcdctl;
 pub mod kubernetes;
 pub mod oracle;
+pub mod pki;
 pub mod ports;
 pub mod power;
 pub mod program;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,9 @@ use keelson_api::etcdserverpb::RangeRequest;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
 
+use crate::pki::Pki;
 use crate::ports::{Ports, Reservation};
 use crate::program::Program;
 use crate::wait;
@@ -30,6 +33,8 @@ pub struct Server {
     /// Members of its cluster as the flag names them; itself alone if there are no others.
     initial_cluster: Option<String>,
     extra_flags: Vec<String>,
+    /// Certificates that it serves with, and that callers are checked by; without them it speaks http.
+    pki: Option<Arc<Pki>>,
     env: BTreeMap<&'static str, String>,
     ulimit: Option<&'static str>,
     ports: Ports,
@@ -51,6 +56,7 @@ impl Server {
                 program,
                 name: "default".to_owned(),
                 initial_cluster: None,
+                pki: None,
                 extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
                 env: BTreeMap::new(),
                 ulimit: None,
@@ -75,6 +81,7 @@ impl Server {
             program,
             name: name.to_owned(),
             initial_cluster: None,
+            pki: None,
             extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
             env: BTreeMap::new(),
             ulimit: None,
@@ -91,6 +98,16 @@ impl Server {
         self.extra_flags.push(format!("--initial-cluster-state={}", if exists { "existing" } else { "new" }));
     }
 
+    /// More flags for the next start; they count more than those that came before.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.extra_flags.extend(flags.iter().map(ToString::to_string));
+    }
+
+    /// Where clients find it, if its flags say so.
+    pub const fn move_client_port(&mut self, port: u16) {
+        self.ports.client = port;
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -100,11 +117,30 @@ impl Server {
     }
 
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.client)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.ports.client)
     }
 
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.peer)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.ports.peer)
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.pki.is_some() { "https" } else { "http" }
+    }
+
+    /// From the next start on it speaks https, to clients and to members, and demands certificates of both.
+    pub fn secure(&mut self, pki: Arc<Pki>) {
+        self.extra_flags.extend(pki.flags());
+        self.pki = Some(pki);
+    }
+
+    /// A connection as clients make them, with a certificate where one is demanded.
+    pub async fn channel(&self) -> Result<Channel> {
+        let mut endpoint = Endpoint::from_shared(self.client_url())?;
+        if let Some(pki) = &self.pki {
+            endpoint = endpoint.tls_config(pki.trusting(Some("client"))?)?;
+        }
+        Ok(endpoint.connect().await?)
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -299,9 +335,10 @@ impl Server {
             {
                 bail!("{name} ended during its start: {status}");
             }
-            let Ok(mut kv) = KvClient::connect(url.clone()).await else {
+            let Ok(channel) = self.channel().await else {
                 return Ok(false);
             };
+            let mut kv = KvClient::new(channel);
             let mut request = tonic::Request::new(RangeRequest { key: "ready".into(), ..Default::default() });
             request.set_timeout(Duration::from_secs(1));
             Ok(kv.range(request).await.is_ok())
