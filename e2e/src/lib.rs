@@ -7,6 +7,7 @@
 //! proper client does.
 
 pub mod cluster;
+pub mod dns;
 pub mod durability;
 pub mod etcdctl;
 pub mod kubernetes;

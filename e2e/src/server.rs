@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::dns::{self, Dns};
 use crate::pki::Pki;
 use crate::ports::{Ports, Reservation};
 use crate::program::Program;
@@ -37,6 +38,8 @@ pub struct Server {
     pki: Option<Arc<Pki>>,
     env: BTreeMap<&'static str, String>,
     ulimit: Option<&'static str>,
+    /// What the process sees as `/etc/resolv.conf`, if not the machine's.
+    resolv_conf: Option<PathBuf>,
     ports: Ports,
     dir: TempDir,
     child: Option<Child>,
@@ -60,6 +63,7 @@ impl Server {
                 extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
                 env: BTreeMap::new(),
                 ulimit: None,
+                resolv_conf: None,
                 ports: reservation.ports()?,
                 dir: TempDir::with_prefix("keelson-e2e-")?,
                 child: None,
@@ -85,6 +89,7 @@ impl Server {
             extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
             env: BTreeMap::new(),
             ulimit: None,
+            resolv_conf: None,
             ports,
             dir: TempDir::with_prefix("keelson-e2e-")?,
             child: None,
@@ -106,6 +111,11 @@ impl Server {
     /// Where clients find it, if its flags say so.
     pub const fn move_client_port(&mut self, port: u16) {
         self.ports.client = port;
+    }
+
+    /// No members are named from now on: it has to find them.
+    pub fn find_cluster(&mut self) {
+        self.initial_cluster = Some(String::new());
     }
 
     pub fn name(&self) -> &str {
@@ -208,6 +218,11 @@ impl Server {
         self.ulimit = Some(ulimit);
     }
 
+    /// The processes started from now on ask this name server.
+    pub fn set_resolver(&mut self, dns: &Dns) {
+        self.resolv_conf = Some(dns.resolv_conf());
+    }
+
     /// How the process ended, if it has ended without being asked to.
     pub fn exit_status(&mut self) -> Result<Option<ExitStatus>> {
         match &mut self.child {
@@ -299,14 +314,18 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let client_url = self.client_url();
         let peer_url = self.peer_url();
-        let cluster = self.initial_cluster.clone().unwrap_or_else(|| format!("{}={peer_url}", self.name));
+        let cluster = match &self.initial_cluster {
+            Some(cluster) if cluster.is_empty() => None,
+            Some(cluster) => Some(cluster.clone()),
+            None => Some(format!("{}={peer_url}", self.name)),
+        };
         let child = self
             .command()?
             .args(["--name", &self.name])
             .args([Path::new("--data-dir"), &self.data_dir()])
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &cluster])
+            .args(cluster.iter().flat_map(|cluster| ["--initial-cluster", cluster]))
             .args(&self.extra_flags)
             .envs(&self.env)
             .stdin(Stdio::null())
@@ -320,9 +339,21 @@ impl Server {
 
     fn command(&self) -> Result<Command> {
         let path = self.program.path()?;
-        let Some(ulimit) = self.ulimit else { return Ok(Command::new(path)) };
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]).arg(path);
+        let mut script = "exec \"$0\" \"$@\"".to_owned();
+        if let Some(ulimit) = self.ulimit {
+            script = format!("ulimit {ulimit} && {script}");
+        }
+        let mut shell = match &self.resolv_conf {
+            None if self.ulimit.is_none() => return Ok(Command::new(path)),
+            None => Command::new("sh"),
+            Some(resolv_conf) => {
+                script = dns::seeing(resolv_conf, &script)?;
+                let mut own_mounts = Command::new("unshare");
+                own_mounts.args(["--mount", "sh"]);
+                own_mounts
+            }
+        };
+        shell.args(["-c", &script]).arg(path);
         Ok(shell)
     }
 

@@ -49,6 +49,10 @@ struct Running {
 pub async fn begin(config: &Config, data_dir: &DataDir, dialer: &Dialer) -> anyhow::Result<Beginning> {
     let (first_members, mut addresses) = first_members(config);
     if let Some(identity) = data_dir.identity()? {
+        if config.forces_new_cluster {
+            let me = MemberAttributes { id: identity.member_id, peer_urls: config.advertise_peer.clone(), ..Default::default() };
+            return Ok(Beginning { identity, first_members: vec![me], addresses });
+        }
         if identity.joined {
             // Its log tells who belongs to the cluster; until it has one, the flags say where to look.
             if let Ok(running) = ask_others(config, dialer).await {
@@ -70,7 +74,8 @@ pub async fn begin(config: &Config, data_dir: &DataDir, dialer: &Dialer) -> anyh
         return Ok(Beginning { identity, first_members: Vec::new(), addresses });
     }
     let ids: Vec<u64> = first_members.iter().map(|m| m.id).collect();
-    let me = identity::member_id(&config.advertise_peer, &config.cluster_token);
+    let me = config.initial_cluster.get(&config.name).unwrap_or(&config.advertise_peer);
+    let me = identity::member_id(me, &config.cluster_token);
     if ids.len() > 1
         && let Ok(running) = ask_others(config, dialer).await
         && running.members.iter().any(|m| m.id == me && !m.name.is_empty())

@@ -4,6 +4,7 @@ mod background;
 mod bootstrap;
 mod config;
 mod conn;
+mod discovery;
 mod disk;
 mod files;
 mod grpc;

@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use keelson_api::Error;
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::SnapshotFile;
-use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes};
+use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes, OnlyMember};
 use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
@@ -32,7 +32,7 @@ use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
 use crate::tls::Tls;
-use crate::{background, handover, logging, membership, version};
+use crate::{background, discovery, handover, logging, membership, version};
 
 /// How often a member that joins looks whether it is known.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -79,7 +79,7 @@ fn start_anew() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn serve(config: Config) -> anyhow::Result<Option<End>> {
+fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     tracing::info!(
         etcd_version = version::API,
         keelson_version = env!("CARGO_PKG_VERSION"),
@@ -96,6 +96,11 @@ fn serve(config: Config) -> anyhow::Result<Option<End>> {
     let data_dir = DataDir::open(&config.data_dir)?;
     let election = Duration::from_millis(config.election_ms);
     let dialer = Dialer { limit: election + Duration::from_secs(1), ping: election, tls: tls.calls };
+    if data_dir.identity()?.is_none()
+        && let Some(found) = runtime.block_on(discovery::find(&config))?
+    {
+        config.initial_cluster = found;
+    }
     let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir, &dialer))?;
     let member = Arc::new(open(config, &data_dir, &beginning, dialer, files)?);
 
@@ -186,6 +191,9 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Diale
     let (cluster_id, member_id) = (identity.cluster_id, identity.member_id);
     let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone() };
     let peers = Arc::new(PeerTransport::new(me, book.clone(), dialer));
+    if config.forces_new_cluster {
+        leave_others(&log, &state, &position, &beginning)?;
+    }
     let publisher = Publisher {
         hub: hub.clone(),
         lessor: lessor.clone(),
@@ -230,6 +238,22 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Diale
         disk,
         defragmenting: Arc::default(),
     })
+}
+
+/// Makes this member all that is left of its cluster.
+fn leave_others(log: &LogStore, state: &State, position: &Position, beginning: &Beginning) -> anyhow::Result<()> {
+    let Some(me) = beginning.first_members.iter().find(|m| m.id == beginning.identity.member_id) else { return Ok(()) };
+    if state.is_removed(me.id) {
+        bail!(
+            "this member has been removed from its cluster and cannot begin one; start another member with --force-new-cluster"
+        );
+    }
+    tracing::warn!(
+        member_id = format!("{:x}", me.id),
+        "forcing a new cluster: all other members are removed for good; restart without --force-new-cluster before any is added"
+    );
+    let only = OnlyMember { id: me.id, peer_urls: me.peer_urls.clone() };
+    Ok(keelson_consensus::leave_others(log, position, &only)?)
 }
 
 fn flushed_position(backend: &StateBackend) -> std::io::Result<Position> {

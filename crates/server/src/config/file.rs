@@ -31,11 +31,15 @@ fn parse(text: &str) -> Result<Values, String> {
             }
             (Some(_), Value::Null) => {}
             (Some(_), _) => return Err(format!("invalid {key}: it must hold a mapping of settings")),
+            (None, _) if key == IN_FLAGS_ONLY => {}
             (None, value) => set(&mut values, flags::find(key), value)?,
         }
     }
     Ok(values)
 }
+
+/// etcd's sample file has it with a value that the flag refuses.
+const IN_FLAGS_ONLY: &str = "discovery-fallback";
 
 /// Settings that a file has in a section of their own, with other names than their flags'.
 struct Section {

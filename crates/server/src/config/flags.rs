@@ -122,6 +122,28 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
                 Works,
                 "Members of a new cluster as NAME=URL, comma separated; this member when empty.",
             ),
+            flag("discovery-srv", "", Text, Works, "Domain whose SRV records name the members of a new cluster."),
+            flag("discovery-srv-name", "", Text, Works, "Tells clusters of one domain apart: _etcd-server-NAME._tcp."),
+            flag("discovery-token", "", Text, Works, "Where in the discovery service members of a new cluster meet."),
+            flag("discovery-endpoints", "", Text, Works, "Cluster that serves for discovery: URLs, comma separated."),
+            flag("discovery-dial-timeout", "2s", Duration, Works, "For a connection to the discovery service."),
+            flag("discovery-request-timeout", "5s", Duration, Works, "For a call to the discovery service."),
+            flag("discovery-keepalive-time", "2s", Duration, NoEffect, "A connection is made for each look."),
+            flag(
+                "discovery-keepalive-timeout",
+                "6s",
+                Duration,
+                Works,
+                "How long the discovery service may leave a ping unanswered.",
+            ),
+            flag("discovery-insecure-transport", "true", Bool, Works, "Endpoints without a scheme are http, not https."),
+            flag("discovery-insecure-skip-tls-verify", "false", Bool, Works, "Trust whoever answers as the discovery service."),
+            flag("discovery-cert", "", Text, Works, "Certificate to show to the discovery service."),
+            flag("discovery-key", "", Text, Works, "Private key of discovery-cert."),
+            flag("discovery-cacert", "", Text, Works, "Authorities that sign the discovery service's certificate."),
+            flag("discovery-user", "", Text, Works, "User of the discovery service, or NAME:PASSWORD."),
+            flag("discovery-password", "", Text, Works, "Password of discovery-user."),
+            flag("discovery-fallback", "exit", Text, Works, "What to do when discovery fails: exit is all there is."),
             flag("initial-cluster-state", "new", Text, Works, "new to begin a cluster, existing to join one that runs."),
             flag("initial-cluster-token", "etcd-cluster", Text, Works, "Makes ids of clusters with equal URLs differ."),
             flag(
@@ -247,7 +269,16 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
     ),
     (
         "Unsafe",
-        &[flag("unsafe-no-fsync", "false", Bool, Works, "Do not sync the log. Loses acknowledged writes when the power goes.")],
+        &[
+            flag(
+                "force-new-cluster",
+                "false",
+                Bool,
+                Works,
+                "Begin a cluster of this member alone with the data it has. All others are removed for good.",
+            ),
+            flag("unsafe-no-fsync", "false", Bool, Works, "Do not sync the log. Loses acknowledged writes when the power goes."),
+        ],
     ),
 ];
 

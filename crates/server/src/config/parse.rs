@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::discovery::{self, Discovery};
 use super::file;
 use super::flags::{self, Use, Values};
 use super::security::{self, Security};
@@ -35,9 +36,13 @@ pub struct Config {
     pub advertise_peer: Vec<String>,
     /// Peer URLs of the members of a new cluster, or of the one to be joined, by name.
     pub initial_cluster: BTreeMap<String, Vec<String>>,
+    /// How they are found if the flags do not name them; then there is only this one above, until they are.
+    pub discovery: Discovery,
     pub strict_reconfig: bool,
     pub max_learners: u32,
     pub cluster_token: String,
+    /// The other members are gone for good: go on alone.
+    pub forces_new_cluster: bool,
     pub heartbeat_ms: u64,
     pub election_ms: u64,
     pub entries_to_keep: u64,
@@ -206,6 +211,19 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     warnings.extend(left_out);
     let client_security = security::of_clients(|name| s.text(name), &protocol)?;
     let peer_security = security::of_peers(|name| s.text(name), &protocol)?;
+    let discovery = discovery::read(|name| s.text(name), !s.text("initial-cluster").is_empty(), &protocol)?;
+    if joins_existing && matches!(discovery, Discovery::Registry(_)) {
+        return Err("discovery URL should not be set when joining existing initial cluster".into());
+    }
+    let cluster_token = match &discovery {
+        Discovery::Registry(registry) => registry.token.clone(),
+        _ => s.text("initial-cluster-token"),
+    };
+    // As etcd has it: without an authority of their own, members have certificates for their domain.
+    let peer_server_name = match &discovery {
+        Discovery::Dns { domain, .. } if peer_security.trusted_ca.is_none() => Some(domain.clone()),
+        _ => None,
+    };
     let listen_client = parse_listen("listen-client-urls", &s.text("listen-client-urls"))?;
     let listen_peer = parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?;
     let listen_metrics = parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?;
@@ -220,13 +238,15 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         listen_metrics,
         client_security,
         peer_security,
-        peer_server_name: None,
+        peer_server_name,
+        discovery,
         advertise_client: parse_advertised("advertise-client-urls", &s.text("advertise-client-urls"))?,
         advertise_peer,
         initial_cluster,
         strict_reconfig: s.bool("strict-reconfig-check"),
         max_learners: s.positive("max-learners")?,
-        cluster_token: s.text("initial-cluster-token"),
+        cluster_token,
+        forces_new_cluster: s.bool("force-new-cluster"),
         heartbeat_ms,
         election_ms,
         entries_to_keep: s.positive("snapshot-count")?,
@@ -292,6 +312,22 @@ fn initial_cluster(name: &str, text: &str, advertise_peer: &[String]) -> Result<
     if text.is_empty() {
         return Ok(BTreeMap::from([(name.to_owned(), advertise_peer.to_vec())]));
     }
+    let cluster = parse_cluster(text)?;
+    let Some(own) = cluster.get(name) else {
+        return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
+    };
+    if own != advertise_peer {
+        return Err(format!(
+            "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
+            own.join(","),
+            advertise_peer.join(",")
+        ));
+    }
+    Ok(cluster)
+}
+
+/// Members and their peer URLs as `--initial-cluster` has them.
+pub fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for member in text.split(',').filter(|m| !m.is_empty()) {
         let Some((member_name, url)) = member.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()) else {
@@ -306,16 +342,6 @@ fn initial_cluster(name: &str, text: &str, advertise_peer: &[String]) -> Result<
         if let Some(twice) = urls.iter().find(|u| !seen.insert((*u).clone())) {
             return Err(format!("--initial-cluster has duplicate URL {twice}: each member needs peer URLs of its own"));
         }
-    }
-    let Some(own) = cluster.get(name) else {
-        return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
-    };
-    if own != advertise_peer {
-        return Err(format!(
-            "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
-            own.join(","),
-            advertise_peer.join(",")
-        ));
     }
     Ok(cluster)
 }

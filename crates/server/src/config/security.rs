@@ -49,8 +49,10 @@ pub struct Security {
     pub allowed_hosts: Vec<String>,
     /// A client's certificate must be good for the address it comes from.
     pub checks_address: bool,
-    /// The server makes its own certificate, valid for so many years, and trusts any other.
+    /// The server makes its own certificate, valid for so many years.
     pub made_for_years: Option<u32>,
+    /// Whoever is called need not prove who it is.
+    pub trusts_anybody: bool,
     /// Versions and ciphers.
     pub protocol: Protocol,
 }
@@ -112,6 +114,8 @@ fn read(names: &Names, text: impl Fn(&str) -> String, protocol: &Protocol) -> Re
         demands_certificate: trusted_ca.is_some() || is_true(&flag("client-cert-auth")),
         revoked: file(names.revoked),
         checks_address: false,
+        // Nobody vouches for certificates that others have made.
+        trusts_anybody: made_for_years.is_some(),
         protocol: protocol.clone(),
         own,
         trusted_ca,
@@ -122,6 +126,23 @@ fn read(names: &Names, text: impl Fn(&str) -> String, protocol: &Protocol) -> Re
 }
 
 impl Security {
+    /// Nothing at all.
+    pub fn none(protocol: &Protocol) -> Self {
+        Self {
+            own: None,
+            as_client: None,
+            trusted_ca: None,
+            demands_certificate: false,
+            revoked: None,
+            allowed_names: Vec::new(),
+            allowed_hosts: Vec::new(),
+            checks_address: false,
+            made_for_years: None,
+            trusts_anybody: false,
+            protocol: protocol.clone(),
+        }
+    }
+
     /// Whether there is a certificate to serve https with, if it has still to be made.
     pub const fn is_there(&self) -> bool {
         self.own.is_some() || self.made_for_years.is_some()

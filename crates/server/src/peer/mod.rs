@@ -6,6 +6,7 @@ mod dial;
 mod link;
 mod metadata;
 mod receive;
+mod refusals;
 mod send;
 mod serve;
 mod transport;

@@ -16,6 +16,7 @@ use super::book::Book;
 use super::dial::Dialer;
 use super::link::Link;
 use super::metadata::Speaker;
+use super::refusals;
 use crate::grpc::{Answers, CallError};
 
 /// Calls to other members.
@@ -36,6 +37,9 @@ impl Drop for Tied {
 }
 
 fn peer_error(e: CallError) -> PeerError {
+    if let CallError::Refused(status) = &e {
+        refusals::tell("another member has refused a call of this one", &status.message);
+    }
     match e {
         CallError::Unsent(text) => PeerError::Unreachable(text),
         // Refused before anything was looked at.

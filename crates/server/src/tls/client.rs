@@ -59,7 +59,7 @@ fn configure(security: &Security, shown: Option<&Pair>) -> Result<Arc<ClientConf
     let provider = &protocol.provider;
     let builder = ClientConfig::builder_with_provider(provider.clone());
     let builder = builder.with_protocol_versions(&protocol.versions).map_err(|e| e.to_string())?;
-    let builder = if security.made_for_years.is_some() {
+    let builder = if security.trusts_anybody {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(Anybody(provider.clone())))
     } else {
         let roots = load::roots(security.trusted_ca.as_ref())?;
@@ -79,8 +79,8 @@ fn configure(security: &Security, shown: Option<&Pair>) -> Result<Arc<ClientConf
     Ok(Arc::new(config))
 }
 
-/// Takes any certificate: with `--peer-auto-tls` each member makes its own, and nobody vouches for it. What is said
-/// stays secret from those who only listen.
+/// Takes any certificate, as those that members make for themselves with `--peer-auto-tls`. What is said stays secret
+/// from those who only listen.
 #[derive(Debug)]
 struct Anybody(Arc<CryptoProvider>);
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::{Client, Server, auto};
-use crate::config::{Address, Config, ListenUrl, Pair, Security};
+use crate::config::{Address, Config, Discovery, ListenUrl, Pair, Security};
 
 /// TLS of this process. What is not there is not needed.
 #[derive(Clone, Default)]
@@ -26,7 +26,8 @@ impl Tls {
         let own = own_pair(config, "--peer-auto-tls", "peer", peer, &config.listen_peer, &config.advertise_peer)?;
         let peers = server(config.listen_peer.iter(), peer, own.as_ref())?;
         let calls_https = config.initial_cluster.values().flatten().any(|url| url.starts_with("https://"));
-        let calls = if peer.can_call() || calls_https {
+        let may_find_https = matches!(config.discovery, Discovery::Dns { .. } | Discovery::Registry(_));
+        let calls = if peer.can_call() || calls_https || may_find_https {
             Some(Arc::new(Client::new(peer, own.as_ref(), config.peer_server_name.clone())?))
         } else {
             None
