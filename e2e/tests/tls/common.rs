@@ -79,3 +79,16 @@ pub async fn etcdctl(url: &str, pki: &Pki, shown: Option<&str>, args: &[&str]) -
     ensure!(output.status.success(), "etcdctl {args:?}: {errors}");
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
+
+/// What curl gets; an error if it is refused.
+pub async fn curl(pki: &Pki, shown: Option<&str>, version: &str, url: &str) -> Result<String> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--fail", "--max-time", "10", version]);
+    command.arg("--cacert").arg(pki.path("ca.crt"));
+    if let Some(shown) = shown {
+        command.arg("--cert").arg(pki.path(&format!("{shown}.crt"))).arg("--key").arg(pki.path(&format!("{shown}.key")));
+    }
+    let output = command.arg(url).output().await?;
+    ensure!(output.status.success(), "curl {url}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

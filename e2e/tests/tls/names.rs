@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use keelson_e2e::pki::{Pki, Wanted};
 
-use crate::common::{ask, both, refused, secured};
+use crate::common::{ask, both, curl, refused, secured, two_ports};
 
 #[tokio::test]
 async fn a_revoked_certificate_is_refused_as_soon_as_the_list_says_so() -> Result<()> {
@@ -14,11 +14,16 @@ async fn a_revoked_certificate_is_refused_as_soon_as_the_list_says_so() -> Resul
     for program in both()? {
         pki.revoke(&[1234])?;
         let list = format!("--client-crl-file={}", pki.path("crl.der").display());
-        let server = secured(program, &pki, &[&list]).await?;
-        let url = server.client_url();
+        let port = two_ports()?.client;
+        let metrics = format!("https://127.0.0.1:{port}");
+        let server = secured(program, &pki, &[&list, &format!("--listen-metrics-urls={metrics}")]).await?;
+        let (url, health) = (server.client_url(), format!("{metrics}/health"));
+        curl(&pki, Some("thief"), "--http2", &health).await?;
         ask(&url, Some(pki.trusting(Some("thief"))?)).await.context("before it is revoked")?;
         pki.revoke(&[1234, 4711])?;
         refused("a revoked certificate", &url, Some(pki.trusting(Some("thief"))?)).await?;
+        ensure!(curl(&pki, Some("thief"), "--http2", &health).await.is_err(), "it is let in where metrics are");
+        curl(&pki, Some("client"), "--http2", &health).await?;
         ask(&url, Some(pki.trusting(Some("client"))?)).await?;
     }
     Ok(())

@@ -7,10 +7,9 @@ use anyhow::{Context, Result, ensure};
 use keelson_e2e::kubernetes::apiserver::ApiServer;
 use keelson_e2e::pki::{Pki, Wanted};
 use keelson_e2e::program::Program;
-use tokio::process::Command;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
-use crate::common::{ask, both, etcdctl, prepared, refused, secured, two_ports};
+use crate::common::{ask, both, curl, etcdctl, prepared, refused, secured, two_ports};
 
 #[tokio::test]
 async fn clients_come_in_with_a_certificate_of_the_authority_only() -> Result<()> {
@@ -88,18 +87,6 @@ async fn health_and_metrics_are_served_over_https_too() -> Result<()> {
         }
     }
     Ok(())
-}
-
-async fn curl(pki: &Pki, shown: Option<&str>, version: &str, url: &str) -> Result<String> {
-    let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--fail", "--max-time", "10", version]);
-    command.arg("--cacert").arg(pki.path("ca.crt"));
-    if let Some(shown) = shown {
-        command.arg("--cert").arg(pki.path(&format!("{shown}.crt"))).arg("--key").arg(pki.path(&format!("{shown}.key")));
-    }
-    let output = command.arg(url).output().await?;
-    ensure!(output.status.success(), "curl {url}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 #[tokio::test]
