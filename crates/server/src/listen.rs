@@ -196,7 +196,7 @@ impl Workers {
         let mut queues = Vec::new();
         let mut threads = Vec::new();
         for number in 0..count {
-            let (queue, mut accepted) = mpsc::unbounded_channel();
+            let (queue, mut accepted) = mpsc::unbounded_channel::<Accepted>();
             let member = member.clone();
             let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(8).enable_all().build()?;
             let serve = move || {
