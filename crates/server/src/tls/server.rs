@@ -54,10 +54,11 @@ impl Server {
         T: AsyncRead + AsyncWrite + Unpin,
     {
         let mut turn = self.pending.begin();
+        let remote_addr = from.map_or_else(|| "unix socket".to_owned(), |ip| ip.to_string());
         let accepted = tokio::select! {
             accepted = tokio::time::timeout(HANDSHAKE, self.shake(io, from)) => accepted,
             () = turn.over() => {
-                tracing::warn!(from = ?from, "a TLS handshake was broken off: there is no room for more connections");
+                tracing::warn!(remote_addr, "a TLS handshake was broken off: there is no room for more connections");
                 return None;
             }
         };
@@ -65,11 +66,11 @@ impl Server {
             Ok(Ok(io)) => Some(io),
             Ok(Err(Refused::Gone)) => None,
             Ok(Err(Refused::Because(why))) => {
-                tracing::warn!(from = ?from, error = why, "rejected connection");
+                tracing::warn!(remote_addr, error = why, "rejected connection");
                 None
             }
             Err(_) => {
-                tracing::warn!(from = ?from, "rejected connection: no TLS handshake within {HANDSHAKE:?}");
+                tracing::warn!(remote_addr, "rejected connection: no TLS handshake within {HANDSHAKE:?}");
                 None
             }
         }
