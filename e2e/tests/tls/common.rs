@@ -81,9 +81,9 @@ pub async fn etcdctl(url: &str, pki: &Pki, shown: Option<&str>, args: &[&str]) -
 }
 
 /// What curl gets; an error if it is refused.
-pub async fn curl(pki: &Pki, shown: Option<&str>, version: &str, url: &str) -> Result<String> {
+pub async fn curl(pki: &Pki, shown: Option<&str>, options: &str, url: &str) -> Result<String> {
     let mut command = Command::new("curl");
-    command.args(["--silent", "--show-error", "--fail", "--max-time", "10", version]);
+    command.args(["--silent", "--show-error", "--fail", "--max-time", "10"]).args(options.split_whitespace());
     command.arg("--cacert").arg(pki.path("ca.crt"));
     if let Some(shown) = shown {
         command.arg("--cert").arg(pki.path(&format!("{shown}.crt"))).arg("--key").arg(pki.path(&format!("{shown}.key")));

@@ -90,6 +90,34 @@ async fn health_and_metrics_are_served_over_https_too() -> Result<()> {
 }
 
 #[tokio::test]
+async fn versions_and_ciphers_are_those_of_the_flags() -> Result<()> {
+    let pki = Arc::new(Pki::new()?);
+    // What curl may speak, and whether a server with the flag speaks that.
+    const CASES: &[(&str, &[(&str, bool)])] = &[
+        ("--tls-min-version=TLS1.3", &[("--tls-max 1.2", false), ("--tlsv1.3", true)]),
+        ("--tls-max-version=TLS1.2", &[("--tls-max 1.2", true), ("--tlsv1.3", false)]),
+        (
+            "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,TLS_RSA_WITH_AES_128_CBC_SHA",
+            &[
+                ("--tls-max 1.2 --ciphers ECDHE-ECDSA-AES256-GCM-SHA384", true),
+                ("--tls-max 1.2 --ciphers ECDHE-ECDSA-AES128-GCM-SHA256", false),
+                ("--tlsv1.3", true),
+            ],
+        ),
+    ];
+    for program in both()? {
+        for (flag, clients) in CASES {
+            let server = secured(program, &pki, &[flag]).await?;
+            for (options, expected) in *clients {
+                let answer = curl(&pki, Some("client"), options, &format!("{}/health", server.client_url())).await;
+                ensure!(answer.is_ok() == *expected, "{} {flag}, curl {options}: {answer:?}", program.name());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_makes_its_own_certificate_when_it_is_told_to() -> Result<()> {
     let pki = Arc::new(Pki::new()?);
     let none = ["cert-file", "key-file", "trusted-ca-file", "peer-cert-file", "peer-key-file", "peer-trusted-ca-file"];

@@ -23,9 +23,8 @@ fn damaged(file: &Named, what: &str, e: &pem::Error) -> String {
     }
 }
 
-fn certificates(file: &Named) -> Result<Vec<CertificateDer<'static>>, String> {
-    let bytes = read(file)?;
-    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
+fn certificates(file: &Named, bytes: &[u8]) -> Result<Vec<CertificateDer<'static>>, String> {
+    let list: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(bytes).collect();
     let list = list.map_err(|e| damaged(file, "certificate", &e))?;
     if list.is_empty() {
         return Err(damaged(file, "certificate", &pem::Error::NoItemsFound));
@@ -33,13 +32,17 @@ fn certificates(file: &Named) -> Result<Vec<CertificateDer<'static>>, String> {
     Ok(list)
 }
 
+fn key(file: &Named, bytes: &[u8]) -> Result<PrivateKeyDer<'static>, String> {
+    PrivateKeyDer::from_pem_slice(bytes).map_err(|e| damaged(file, "private key", &e))
+}
+
 /// A certificate with its key.
 pub fn pair(pair: &Pair, provider: &CryptoProvider) -> Result<Arc<CertifiedKey>, String> {
     let Pair { cert, key } = pair;
-    let chain = certificates(cert)?;
+    let chain = certificates(cert, &read(cert)?)?;
     let leaf = chain.first().map(|der| Certificate::from_der(der));
     let Some(Ok(leaf)) = leaf else { return Err(format!("{cert}: its first certificate cannot be read")) };
-    let private = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| damaged(key, "private key", &e))?;
+    let private = self::key(key, &read(key)?)?;
     let loaded = CertifiedKey::from_der(chain, private, provider).map_err(|e| match e {
         rustls::Error::InconsistentKeys(_) => format!("{key} does not match {cert}: the private key is of another certificate"),
         e => format!("{key} cannot be used with {cert}: {e}; keys are RSA, ECDSA with P-256 or P-384, or Ed25519"),
@@ -59,7 +62,7 @@ pub fn roots(file: Option<&Named>) -> Result<RootCertStore, String> {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         return Ok(roots);
     };
-    for certificate in certificates(file)? {
+    for certificate in certificates(file, &read(file)?)? {
         roots.add(certificate).map_err(|e| format!("{file} has a certificate that cannot sign others: {e}"))?;
     }
     Ok(roots)
@@ -67,7 +70,10 @@ pub fn roots(file: Option<&Named>) -> Result<RootCertStore, String> {
 
 /// Revoked certificates, in DER form as etcd wants them, or in PEM.
 pub fn revoked(file: &Named) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    let bytes = read(file)?;
+    lists(file, read(file)?)
+}
+
+fn lists(file: &Named, bytes: Vec<u8>) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
     if bytes.starts_with(b"-----BEGIN") {
         let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(&bytes).collect();
         let lists = lists.map_err(|e| damaged(file, "list of revoked certificates", &e))?;
@@ -79,3 +85,6 @@ pub fn revoked(file: &Named) -> Result<Vec<CertificateRevocationListDer<'static>
     }
     Ok(vec![CertificateRevocationListDer::from(bytes)])
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -121,6 +121,8 @@ async fn names_of(address: IpAddr) -> Vec<String> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, DnType, KeyPair};
 
