@@ -1,5 +1,6 @@
 //! Several servers that are one cluster.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,6 +13,7 @@ use keelson_api::etcdserverpb::{
 };
 use tonic::Request;
 
+use crate::pki::Pki;
 use crate::ports::Reservation;
 use crate::program::Program;
 use crate::server::Server;
@@ -26,6 +28,7 @@ const AGREE_LIMIT: Duration = Duration::from_secs(30);
 pub struct Cluster {
     program: Program,
     flags: Vec<String>,
+    pki: Option<Arc<Pki>>,
     pub members: Vec<Server>,
     /// How many names were given; none is given twice.
     names: usize,
@@ -56,8 +59,13 @@ async fn when_healthy<T>(mut change: impl AsyncFnMut() -> Result<tonic::Response
 impl Cluster {
     /// Starts so many members and waits until all of them answer.
     pub async fn start(program: Program, size: usize, flags: &[&str]) -> Result<Self> {
+        Self::start_with(program, size, flags, None).await
+    }
+
+    /// The same; members with certificates speak https to clients and to each other.
+    pub async fn start_with(program: Program, size: usize, flags: &[&str], pki: Option<Arc<Pki>>) -> Result<Self> {
         let flags = flags.iter().map(ToString::to_string).collect();
-        let mut cluster = Self { program, flags, members: Vec::new(), names: 0 };
+        let mut cluster = Self { program, flags, pki, members: Vec::new(), names: 0 };
         let reservations = (0..size).map(|_| Reservation::new()).collect::<Result<Vec<_>>>()?;
         for reservation in &reservations {
             cluster.prepare(reservation)?;
@@ -78,7 +86,11 @@ impl Cluster {
         let flags: Vec<&str> = self.flags.iter().map(String::as_str).collect();
         let name = format!("m{}", self.names);
         self.names += 1;
-        self.members.push(Server::member(self.program, &name, reservation.ports()?, &flags)?);
+        let mut member = Server::member(self.program, &name, reservation.ports()?, &flags)?;
+        if let Some(pki) = &self.pki {
+            member.secure(pki.clone());
+        }
+        self.members.push(member);
         Ok(())
     }
 
@@ -94,7 +106,7 @@ impl Cluster {
         self.prepare(&reservation)?;
         let number = self.members.len() - 1;
         let request = MemberAddRequest { peer_ur_ls: vec![self.members[number].peer_url()], is_learner };
-        let mut client = ClusterClient::connect(self.members[by].client_url()).await?;
+        let mut client = ClusterClient::new(self.members[by].channel().await?);
         let added = match when_healthy(async || client.member_add(limited(request.clone())).await).await {
             Ok(added) => added.member.context("an added member is in the answer")?,
             Err(e) => {
@@ -110,12 +122,12 @@ impl Cluster {
 
     /// Removes a member through member `by`.
     pub async fn remove(&self, by: usize, id: u64) -> Result<()> {
-        let mut client = ClusterClient::connect(self.members[by].client_url()).await?;
+        let mut client = ClusterClient::new(self.members[by].channel().await?);
         when_healthy(async || client.member_remove(limited(MemberRemoveRequest { id })).await).await.map(|_| ())
     }
 
     pub async fn status(&self, number: usize) -> Result<StatusResponse> {
-        let mut client = MaintenanceClient::connect(self.members[number].client_url()).await?;
+        let mut client = MaintenanceClient::new(self.members[number].channel().await?);
         Ok(client.status(limited(StatusRequest {})).await?.into_inner())
     }
 
@@ -124,7 +136,7 @@ impl Cluster {
     }
 
     pub async fn list(&self, number: usize) -> Result<Vec<Member>> {
-        let mut client = ClusterClient::connect(self.members[number].client_url()).await?;
+        let mut client = ClusterClient::new(self.members[number].channel().await?);
         Ok(client.member_list(limited(MemberListRequest { linearizable: true })).await?.into_inner().members)
     }
 
@@ -148,13 +160,13 @@ impl Cluster {
     }
 
     pub async fn put(&self, number: usize, key: &str, value: &str) -> Result<i64> {
-        let mut kv = KvClient::connect(self.members[number].client_url()).await?;
+        let mut kv = KvClient::new(self.members[number].channel().await?);
         let put = PutRequest { key: key.to_owned().into(), value: value.to_owned().into(), ..Default::default() };
         Ok(kv.put(limited(put)).await?.into_inner().header.map_or(0, |h| h.revision))
     }
 
     pub async fn get(&self, number: usize, key: &str) -> Result<Option<String>> {
-        let mut kv = KvClient::connect(self.members[number].client_url()).await?;
+        let mut kv = KvClient::new(self.members[number].channel().await?);
         let range = RangeRequest { key: key.to_owned().into(), ..Default::default() };
         let found = kv.range(limited(range)).await?.into_inner().kvs.pop();
         Ok(found.map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
@@ -172,7 +184,7 @@ impl Cluster {
         .await?;
         let mut hashes = Vec::new();
         for number in numbers {
-            let mut client = MaintenanceClient::connect(self.members[*number].client_url()).await?;
+            let mut client = MaintenanceClient::new(self.members[*number].channel().await?);
             let hash = client.hash_kv(limited(HashKvRequest::default())).await?.into_inner();
             hashes.push((hash.hash, hash.hash_revision, hash.compact_revision));
         }

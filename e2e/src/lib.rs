@@ -7,10 +7,12 @@
 //! proper client does.
 
 pub mod cluster;
+pub mod dns;
 pub mod durability;
 pub mod etcdctl;
 pub mod kubernetes;
 pub mod oracle;
+pub mod pki;
 pub mod ports;
 pub mod power;
 pub mod program;

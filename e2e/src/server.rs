@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -12,7 +13,10 @@ use keelson_api::etcdserverpb::RangeRequest;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
 
+use crate::dns::{self, Dns};
+use crate::pki::Pki;
 use crate::ports::{Ports, Reservation};
 use crate::program::Program;
 use crate::wait;
@@ -30,8 +34,12 @@ pub struct Server {
     /// Members of its cluster as the flag names them; itself alone if there are no others.
     initial_cluster: Option<String>,
     extra_flags: Vec<String>,
+    /// Certificates that it serves with, and that callers are checked by; without them it speaks http.
+    pki: Option<Arc<Pki>>,
     env: BTreeMap<&'static str, String>,
     ulimit: Option<&'static str>,
+    /// What the process sees as `/etc/resolv.conf`, if not the machine's.
+    resolv_conf: Option<PathBuf>,
     ports: Ports,
     dir: TempDir,
     child: Option<Child>,
@@ -51,9 +59,11 @@ impl Server {
                 program,
                 name: "default".to_owned(),
                 initial_cluster: None,
+                pki: None,
                 extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
                 env: BTreeMap::new(),
                 ulimit: None,
+                resolv_conf: None,
                 ports: reservation.ports()?,
                 dir: TempDir::with_prefix("keelson-e2e-")?,
                 child: None,
@@ -75,9 +85,11 @@ impl Server {
             program,
             name: name.to_owned(),
             initial_cluster: None,
+            pki: None,
             extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
             env: BTreeMap::new(),
             ulimit: None,
+            resolv_conf: None,
             ports,
             dir: TempDir::with_prefix("keelson-e2e-")?,
             child: None,
@@ -91,6 +103,21 @@ impl Server {
         self.extra_flags.push(format!("--initial-cluster-state={}", if exists { "existing" } else { "new" }));
     }
 
+    /// More flags for the next start; they count more than those that came before.
+    pub fn add_flags(&mut self, flags: &[&str]) {
+        self.extra_flags.extend(flags.iter().map(ToString::to_string));
+    }
+
+    /// Where clients find it, if its flags say so.
+    pub const fn move_client_port(&mut self, port: u16) {
+        self.ports.client = port;
+    }
+
+    /// No members are named from now on: it has to find them.
+    pub fn find_cluster(&mut self) {
+        self.initial_cluster = Some(String::new());
+    }
+
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -100,11 +127,30 @@ impl Server {
     }
 
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.client)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.ports.client)
     }
 
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.peer)
+        format!("{}://127.0.0.1:{}", self.scheme(), self.ports.peer)
+    }
+
+    const fn scheme(&self) -> &'static str {
+        if self.pki.is_some() { "https" } else { "http" }
+    }
+
+    /// From the next start on it speaks https, to clients and to members, and demands certificates of both.
+    pub fn secure(&mut self, pki: Arc<Pki>) {
+        self.extra_flags.extend(pki.flags());
+        self.pki = Some(pki);
+    }
+
+    /// A connection as clients make them, with a certificate where one is demanded.
+    pub async fn channel(&self) -> Result<Channel> {
+        let mut endpoint = Endpoint::from_shared(self.client_url())?;
+        if let Some(pki) = &self.pki {
+            endpoint = endpoint.tls_config(pki.trusting(Some("client"))?)?;
+        }
+        Ok(endpoint.connect().await?)
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -170,6 +216,11 @@ impl Server {
     /// Limits the processes started from now on, in the words of the shell's `ulimit`.
     pub fn set_ulimit(&mut self, ulimit: &'static str) {
         self.ulimit = Some(ulimit);
+    }
+
+    /// The processes started from now on ask this name server.
+    pub fn set_resolver(&mut self, dns: &Dns) {
+        self.resolv_conf = Some(dns.resolv_conf());
     }
 
     /// How the process ended, if it has ended without being asked to.
@@ -263,14 +314,18 @@ impl Server {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let client_url = self.client_url();
         let peer_url = self.peer_url();
-        let cluster = self.initial_cluster.clone().unwrap_or_else(|| format!("{}={peer_url}", self.name));
+        let cluster = match &self.initial_cluster {
+            Some(cluster) if cluster.is_empty() => None,
+            Some(cluster) => Some(cluster.clone()),
+            None => Some(format!("{}={peer_url}", self.name)),
+        };
         let child = self
             .command()?
             .args(["--name", &self.name])
             .args([Path::new("--data-dir"), &self.data_dir()])
             .args(["--listen-client-urls", &client_url, "--advertise-client-urls", &client_url])
             .args(["--listen-peer-urls", &peer_url, "--initial-advertise-peer-urls", &peer_url])
-            .args(["--initial-cluster", &cluster])
+            .args(cluster.iter().flat_map(|cluster| ["--initial-cluster", cluster]))
             .args(&self.extra_flags)
             .envs(&self.env)
             .stdin(Stdio::null())
@@ -284,9 +339,21 @@ impl Server {
 
     fn command(&self) -> Result<Command> {
         let path = self.program.path()?;
-        let Some(ulimit) = self.ulimit else { return Ok(Command::new(path)) };
-        let mut shell = Command::new("sh");
-        shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]).arg(path);
+        let mut script = "exec \"$0\" \"$@\"".to_owned();
+        if let Some(ulimit) = self.ulimit {
+            script = format!("ulimit {ulimit} && {script}");
+        }
+        let mut shell = match &self.resolv_conf {
+            None if self.ulimit.is_none() => return Ok(Command::new(path)),
+            None => Command::new("sh"),
+            Some(resolv_conf) => {
+                script = dns::seeing(resolv_conf, &script)?;
+                let mut own_mounts = Command::new("unshare");
+                own_mounts.args(["--mount", "sh"]);
+                own_mounts
+            }
+        };
+        shell.args(["-c", &script]).arg(path);
         Ok(shell)
     }
 
@@ -299,9 +366,10 @@ impl Server {
             {
                 bail!("{name} ended during its start: {status}");
             }
-            let Ok(mut kv) = KvClient::connect(url.clone()).await else {
+            let Ok(channel) = self.channel().await else {
                 return Ok(false);
             };
+            let mut kv = KvClient::new(channel);
             let mut request = tonic::Request::new(RangeRequest { key: "ready".into(), ..Default::default() });
             request.set_timeout(Duration::from_secs(1));
             Ok(kv.range(request).await.is_ok())

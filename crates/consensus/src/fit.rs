@@ -11,7 +11,7 @@ use crate::log::PURGED;
 
 type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
-fn finished(start: impl FnOnce(Done)) -> io::Result<()> {
+pub(crate) fn finished(start: impl FnOnce(Done)) -> io::Result<()> {
     let (done, result) = mpsc::channel();
     // Nobody else is there to receive, so the send cannot fail.
     start(Box::new(move |r| drop(done.send(r))));

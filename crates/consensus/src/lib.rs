@@ -1,6 +1,7 @@
 //! Consensus: the only crate that knows openraft. It turns commands into log entries, entries into
 //! applied state, and says when a read is safe. Everything above talks to [`Node`].
 
+mod alone;
 mod apply;
 mod codec;
 mod fit;
@@ -19,6 +20,7 @@ mod transport;
 mod types;
 mod wire;
 
+pub use alone::leave_others;
 pub use apply::Observer;
 pub use fit::fit_log;
 pub use members::{Configuration, Progress};

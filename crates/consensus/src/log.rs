@@ -23,8 +23,8 @@ const READ_BYTES: usize = 8 << 20;
 /// Bytes of entries in one request to a follower, about.
 const REQUEST_BYTES: usize = 1 << 20;
 
-const VOTE: &str = "vote";
-const COMMITTED: &str = "committed";
+pub(crate) const VOTE: &str = "vote";
+pub(crate) const COMMITTED: &str = "committed";
 pub(crate) const PURGED: &str = "purged";
 
 /// The newest entries, without a gap up to the last one.

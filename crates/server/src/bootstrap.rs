@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::config::Config;
 use crate::identity;
-use crate::peer;
+use crate::peer::Dialer;
 
 /// How long one member of the cluster may take to say who belongs to it.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
@@ -46,12 +46,16 @@ struct Running {
 }
 
 /// Finds out how to begin, and writes down who this member is.
-pub async fn begin(config: &Config, data_dir: &DataDir) -> anyhow::Result<Beginning> {
+pub async fn begin(config: &Config, data_dir: &DataDir, dialer: &Dialer) -> anyhow::Result<Beginning> {
     let (first_members, mut addresses) = first_members(config);
     if let Some(identity) = data_dir.identity()? {
+        if config.forces_new_cluster {
+            let me = MemberAttributes { id: identity.member_id, peer_urls: config.advertise_peer.clone(), ..Default::default() };
+            return Ok(Beginning { identity, first_members: vec![me], addresses });
+        }
         if identity.joined {
             // Its log tells who belongs to the cluster; until it has one, the flags say where to look.
-            if let Ok(running) = ask_others(config).await {
+            if let Ok(running) = ask_others(config, dialer).await {
                 addresses = running.members.into_iter().map(|m| (m.id, m.peer_urls)).collect();
             }
             return Ok(Beginning { identity, first_members: Vec::new(), addresses });
@@ -61,7 +65,7 @@ pub async fn begin(config: &Config, data_dir: &DataDir) -> anyhow::Result<Beginn
     }
     let uuid = format!("{:032x}", rand::random::<u128>());
     if config.joins_existing {
-        let running = ask_others(config).await?;
+        let running = ask_others(config, dialer).await?;
         let me = find_me(config, &running)?;
         let mut identity = Identity::new(uuid, running.cluster_id, me);
         identity.joined = true;
@@ -70,9 +74,10 @@ pub async fn begin(config: &Config, data_dir: &DataDir) -> anyhow::Result<Beginn
         return Ok(Beginning { identity, first_members: Vec::new(), addresses });
     }
     let ids: Vec<u64> = first_members.iter().map(|m| m.id).collect();
-    let me = identity::member_id(&config.advertise_peer, &config.cluster_token);
+    let me = config.initial_cluster.get(&config.name).unwrap_or(&config.advertise_peer);
+    let me = identity::member_id(me, &config.cluster_token);
     if ids.len() > 1
-        && let Ok(running) = ask_others(config).await
+        && let Ok(running) = ask_others(config, dialer).await
         && running.members.iter().any(|m| m.id == me && !m.name.is_empty())
     {
         bail!(
@@ -99,11 +104,11 @@ fn first_members(config: &Config) -> (Vec<MemberAttributes>, BTreeMap<u64, Vec<S
 }
 
 /// Asks the other members that the flags name, until one answers.
-async fn ask_others(config: &Config) -> anyhow::Result<Running> {
+async fn ask_others(config: &Config, dialer: &Dialer) -> anyhow::Result<Running> {
     let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name).flat_map(|(_, urls)| urls);
     let mut why = anyhow::anyhow!("--initial-cluster names no other member");
     for url in others {
-        match tokio::time::timeout(ASK_LIMIT, ask(url)).await {
+        match tokio::time::timeout(ASK_LIMIT, ask(dialer, url)).await {
             Ok(Ok(running)) => return Ok(running),
             Ok(Err(e)) => why = e.context(url.clone()),
             Err(_) => why = anyhow::anyhow!("{url} has not answered within {ASK_LIMIT:?}"),
@@ -113,8 +118,8 @@ async fn ask_others(config: &Config) -> anyhow::Result<Running> {
         .context("cannot fetch cluster info from peer urls; check that the members of --initial-cluster run and can be reached"))
 }
 
-async fn ask(url: &str) -> anyhow::Result<Running> {
-    let (headers, body) = peer::get(url, "/members").await?;
+async fn ask(dialer: &Dialer, url: &str) -> anyhow::Result<Running> {
+    let (headers, body) = dialer.get(url, "/members").await?;
     let header = headers.get("x-etcd-cluster-id").and_then(|v| v.to_str().ok()).context("it does not name its cluster")?;
     let cluster_id = u64::from_str_radix(header, 16).context("it does not name its cluster")?;
     let members = serde_json::from_slice(&body).context("its member list cannot be read")?;

@@ -4,6 +4,7 @@ mod background;
 mod bootstrap;
 mod config;
 mod conn;
+mod discovery;
 mod disk;
 mod files;
 mod grpc;
@@ -21,6 +22,7 @@ mod peer;
 mod process;
 mod run;
 mod services;
+mod tls;
 mod version;
 
 use std::process::ExitCode;

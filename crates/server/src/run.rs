@@ -6,11 +6,11 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use keelson_api::Error;
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::SnapshotFile;
-use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes};
+use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes, OnlyMember};
 use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
@@ -30,8 +30,9 @@ use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
 use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
-use crate::peer::{self, Book, Patience, PeerTransport, Speaker};
-use crate::{background, handover, logging, membership, version};
+use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
+use crate::tls::Tls;
+use crate::{background, discovery, handover, logging, membership, version};
 
 /// How often a member that joins looks whether it is known.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -78,7 +79,7 @@ fn start_anew() -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn serve(config: Config) -> anyhow::Result<Option<End>> {
+fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     tracing::info!(
         etcd_version = version::API,
         keelson_version = env!("CARGO_PKG_VERSION"),
@@ -89,11 +90,19 @@ fn serve(config: Config) -> anyhow::Result<Option<End>> {
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     let files = Files::divide(files::raise_limit(), threads).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("main").enable_all().build()?;
+    let tls = Tls::open(&config).map_err(anyhow::Error::msg)?;
     // Ports first: a port in use must not cost a start of the store.
-    let listeners = runtime.block_on(async { bind_all(&config) })?;
+    let listeners = runtime.block_on(async { bind_all(&config, &tls) })?;
     let data_dir = DataDir::open(&config.data_dir)?;
-    let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir))?;
-    let member = Arc::new(open(config, &data_dir, &beginning, files)?);
+    let election = Duration::from_millis(config.election_ms);
+    let dialer = Dialer { limit: election + Duration::from_secs(1), ping: election, tls: tls.calls };
+    if data_dir.identity()?.is_none()
+        && let Some(found) = runtime.block_on(discovery::find(&config))?
+    {
+        config.initial_cluster = found;
+    }
+    let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir, &dialer))?;
+    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files)?);
 
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
@@ -140,18 +149,21 @@ fn serve(config: Config) -> anyhow::Result<Option<End>> {
 
 type Listeners = Vec<(listen::Listener, Surface)>;
 
-fn bind_all(config: &Config) -> anyhow::Result<Listeners> {
-    let client = config.listen_client.iter().map(|url| (url, Surface::Client));
-    let peer = config.listen_peer.iter().map(|url| (url, Surface::Peer));
-    let metrics = config.listen_metrics.iter().map(|url| (url, Surface::Metrics));
-    client
-        .chain(peer)
-        .chain(metrics)
-        .map(|(url, surface)| Ok((listen::bind(url, config).map_err(anyhow::Error::msg)?, surface)))
-        .collect()
+fn bind_all(config: &Config, tls: &Tls) -> anyhow::Result<Listeners> {
+    let ports = [
+        (&config.listen_client, &tls.clients, Surface::Client),
+        (&config.listen_peer, &tls.peers, Surface::Peer),
+        (&config.listen_metrics, &tls.clients, Surface::Metrics),
+    ];
+    let mut listeners = Vec::new();
+    for (urls, tls, surface) in ports {
+        let bound = listen::bind_all(urls, tls.as_ref(), config).map_err(anyhow::Error::msg)?;
+        listeners.extend(bound.into_iter().map(|listener| (listener, surface)));
+    }
+    Ok(listeners)
 }
 
-fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, files: Files) -> anyhow::Result<Member> {
+fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Dialer, files: Files) -> anyhow::Result<Member> {
     let identity = beginning.identity.clone();
     let metrics = Metrics::new(identity.member_id, config.extensive_metrics);
     let log = {
@@ -178,9 +190,10 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, files: Files)
     book.follow(state.clone());
     let (cluster_id, member_id) = (identity.cluster_id, identity.member_id);
     let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone() };
-    let election = Duration::from_millis(config.election_ms);
-    let patience = Patience { dial: election + Duration::from_secs(1), ping: election };
-    let peers = Arc::new(PeerTransport::new(me, book.clone(), patience));
+    let peers = Arc::new(PeerTransport::new(me, book.clone(), dialer));
+    if config.forces_new_cluster {
+        leave_others(&log, &state, &position, &beginning)?;
+    }
     let publisher = Publisher {
         hub: hub.clone(),
         lessor: lessor.clone(),
@@ -225,6 +238,22 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, files: Files)
         disk,
         defragmenting: Arc::default(),
     })
+}
+
+/// Makes this member all that is left of its cluster.
+fn leave_others(log: &LogStore, state: &State, position: &Position, beginning: &Beginning) -> anyhow::Result<()> {
+    let Some(me) = beginning.first_members.iter().find(|m| m.id == beginning.identity.member_id) else { return Ok(()) };
+    if state.is_removed(me.id) {
+        bail!(
+            "this member has been removed from its cluster and cannot begin one; start another member with --force-new-cluster"
+        );
+    }
+    tracing::warn!(
+        member_id = format!("{:x}", me.id),
+        "forcing a new cluster: all other members are removed for good; restart without --force-new-cluster before any is added"
+    );
+    let only = OnlyMember { id: me.id, peer_urls: me.peer_urls.clone() };
+    Ok(keelson_consensus::leave_others(log, position, &only)?)
 }
 
 fn flushed_position(backend: &StateBackend) -> std::io::Result<Position> {

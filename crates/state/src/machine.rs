@@ -274,6 +274,7 @@ impl<B: Backend> Machine<B> {
             | Action::MemberRemove(_)
             | Action::MemberUpdate(_)
             | Action::MemberPromote(_)
+            | Action::OnlyMember(_)
             | Action::MemberAttributes(_) => self.change_members(action),
             Action::ClusterVersion(v) => {
                 self.shared.members.write().set_version(v.version.clone(), self.writer.batch());
@@ -294,6 +295,7 @@ impl<B: Backend> Machine<B> {
             Action::MemberRemove(r) => members.remove(r.id, batch),
             Action::MemberUpdate(r) => members.update(r.id, &r.peer_urls, batch),
             Action::MemberPromote(r) => members.promote(r.id, batch),
+            Action::OnlyMember(r) => members.leave_only(r, batch),
             Action::MemberAttributes(m) => members.publish(m, batch),
             _ => Ok(()),
         };

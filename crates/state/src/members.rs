@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keelson_api::Error;
-use keelson_api::keelson::{MemberAdd, MemberAttributes};
+use keelson_api::keelson::{MemberAdd, MemberAttributes, OnlyMember};
 use keelson_mvcc::{StorageError, Table, WriteBatch};
 use prost::Message;
 
@@ -100,6 +100,21 @@ impl Members {
         Ok(())
     }
 
+    /// Leaves one member, as a voter, and removes all others for good.
+    pub(crate) fn leave_only(&mut self, r: &OnlyMember, batch: &mut impl WriteBatch) -> Result<(), Error> {
+        if self.removed.contains(&r.id) {
+            return Err(Error::MemberNotFound);
+        }
+        let others: Vec<u64> = self.by_id.keys().copied().filter(|id| *id != r.id).collect();
+        for id in others {
+            self.remove(id, batch)?;
+        }
+        let known = self.by_id.get(&r.id).cloned();
+        let member = known.unwrap_or_else(|| Member { id: r.id, peer_urls: r.peer_urls.clone(), ..Member::default() });
+        self.set(Member { is_learner: false, ..member }, batch);
+        Ok(())
+    }
+
     /// What a member says of itself. The data directory it first came with is remembered for good.
     pub(crate) fn publish(&mut self, of: &Member, batch: &mut impl WriteBatch) -> Result<(), Error> {
         let mut member = self.known(of.id)?;
@@ -171,6 +186,21 @@ mod tests {
         assert!(members.is_removed(2) && !members.is_removed(1));
         assert_eq!(members.add(&add(2, 5, false), batch), Err(Error::MemberExists));
         assert_eq!(members.publish(&said("first"), batch), Err(Error::MemberNotFound));
+    }
+
+    #[test]
+    fn the_only_member_left_votes_and_the_others_never_come_back() {
+        let batch = &mut MemoryBackend::default().batch();
+        let mut members = Members::default();
+        let member = |id, is_learner| Member { id, is_learner, name: format!("m{id}"), ..Member::default() };
+        members.begin(&[member(1, false), member(2, true), member(3, false)], batch);
+        let only = |id| OnlyMember { id, peer_urls: vec!["http://new:2380".into()] };
+        members.leave_only(&only(2), batch).unwrap();
+        assert_eq!(members.list(), [member(2, false)]);
+        assert!(members.is_removed(1) && members.is_removed(3));
+        assert_eq!(members.leave_only(&only(3), batch), Err(Error::MemberNotFound));
+        members.leave_only(&only(4), batch).unwrap();
+        assert_eq!(members.list()[0].peer_urls, ["http://new:2380"]);
     }
 
     #[test]

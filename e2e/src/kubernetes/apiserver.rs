@@ -40,11 +40,16 @@ pub struct ApiServer {
 impl ApiServer {
     /// Starts one and waits until it is ready. A port lost to another process is tried again.
     pub async fn start(store_url: &str) -> Result<Self> {
+        Self::start_with(store_url, &[]).await
+    }
+
+    /// The same, with more flags, such as those of a store with certificates.
+    pub async fn start_with(store_url: &str, flags: &[String]) -> Result<Self> {
         const ATTEMPTS: usize = 3;
         let mut attempt = 1;
         loop {
             let dir = TempDir::with_prefix("keelson-e2e-apiserver-")?;
-            match Self::launch(store_url, dir).await {
+            match Self::launch(store_url, flags, dir).await {
                 Ok(server) => return Ok(server),
                 Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") => attempt += 1,
                 Err(error) => return Err(error),
@@ -52,7 +57,7 @@ impl ApiServer {
         }
     }
 
-    async fn launch(store_url: &str, dir: TempDir) -> Result<Self> {
+    async fn launch(store_url: &str, flags: &[String], dir: TempDir) -> Result<Self> {
         let path = |name: &str| dir.path().join(name);
         fs::write(path("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n"))?;
         let (signing_key, public_key) = key_pair()?;
@@ -62,6 +67,7 @@ impl ApiServer {
         let log = File::create(path("log"))?;
         let mut child = Command::new(program::peer("kube-apiserver")?)
             .arg(format!("--etcd-servers={store_url}"))
+            .args(flags)
             .arg(format!("--etcd-compaction-interval={}s", COMPACTION_INTERVAL.as_secs()))
             .arg(format!("--event-ttl={}s", EVENT_TTL.as_secs()))
             .args(["--watch-cache=true", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])

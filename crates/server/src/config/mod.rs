@@ -1,11 +1,15 @@
 //! Configuration as etcd users know it: flags, `ETCD_*` variables, or a file.
 
+mod discovery;
 mod file;
 mod flags;
 #[cfg(test)]
 mod fuzz;
 mod parse;
+mod security;
 mod urls;
 
-pub use parse::{AutoCompaction, Config, Outcome, from_command_line};
-pub use urls::ListenUrl;
+pub use discovery::{Discovery, Registry};
+pub use parse::{AutoCompaction, Config, Outcome, from_command_line, parse_cluster};
+pub use security::{Named, Pair, Security};
+pub use urls::{Address, ListenUrl};

@@ -5,9 +5,12 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::discovery::{self, Discovery};
 use super::file;
 use super::flags::{self, Use, Values};
+use super::security::{self, Security};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
+use crate::tls::Protocol;
 
 /// When automatic compaction happens and what it keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,9 +36,13 @@ pub struct Config {
     pub advertise_peer: Vec<String>,
     /// Peer URLs of the members of a new cluster, or of the one to be joined, by name.
     pub initial_cluster: BTreeMap<String, Vec<String>>,
+    /// How they are found if the flags do not name them; then there is only this one above, until they are.
+    pub discovery: Discovery,
     pub strict_reconfig: bool,
     pub max_learners: u32,
     pub cluster_token: String,
+    /// The other members are gone for good: go on alone.
+    pub forces_new_cluster: bool,
     pub heartbeat_ms: u64,
     pub election_ms: u64,
     pub entries_to_keep: u64,
@@ -58,6 +65,10 @@ pub struct Config {
     pub ping_timeout: Duration,
     pub sync_log: bool,
     pub reuse_port: bool,
+    pub client_security: Security,
+    pub peer_security: Security,
+    /// What other members' certificates must be for, if not for the names in their URLs.
+    pub peer_server_name: Option<String>,
     /// Only a data directory that was used before may be started with.
     pub joins_existing: bool,
     /// Things the user should know that are not errors.
@@ -92,6 +103,9 @@ impl Settings {
     }
     fn bool(&self, name: &str) -> bool {
         flags::parse_bool(&self.text(name)).unwrap_or(false)
+    }
+    fn list(&self, name: &str) -> Vec<String> {
+        self.text(name).split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect()
     }
     fn number(&self, name: &str) -> Result<i64, String> {
         self.text(name).parse().map_err(|e| format!("--{name}: {e}"))
@@ -193,16 +207,46 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         old if old.is_empty() => s.duration("watch-progress-notify-interval")?,
         _ => s.duration("experimental-watch-progress-notify-interval")?,
     };
+    let (protocol, left_out) = Protocol::new(&s.text("tls-min-version"), &s.text("tls-max-version"), &s.list("cipher-suites"))?;
+    warnings.extend(left_out);
+    let client_security = security::of_clients(|name| s.text(name), &protocol)?;
+    let peer_security = security::of_peers(|name| s.text(name), &protocol)?;
+    let discovery = discovery::read(|name| s.text(name), !s.text("initial-cluster").is_empty(), &protocol)?;
+    if joins_existing && matches!(discovery, Discovery::Registry(_)) {
+        return Err("discovery URL should not be set when joining existing initial cluster".into());
+    }
+    let cluster_token = match &discovery {
+        Discovery::Registry(registry) => registry.token.clone(),
+        _ => s.text("initial-cluster-token"),
+    };
+    // As etcd has it: without an authority of their own, members have certificates for their domain.
+    let peer_server_name = match &discovery {
+        Discovery::Dns { domain, .. } if peer_security.trusted_ca.is_none() => Some(domain.clone()),
+        _ => None,
+    };
+    let listen_client = parse_listen("listen-client-urls", &s.text("listen-client-urls"))?;
+    let listen_peer = parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?;
+    let listen_metrics = parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?;
+    check_security("client", "", &listen_client, &client_security, &mut warnings)?;
+    check_security("peer", "peer-", &listen_peer, &peer_security, &mut warnings)?;
+    if !client_security.is_there() && listen_metrics.iter().any(|url| url.is_secure) {
+        return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".into());
+    }
     Ok(Config {
-        listen_client: parse_listen("listen-client-urls", &s.text("listen-client-urls"))?,
-        listen_peer: parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?,
-        listen_metrics: parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?,
+        listen_client,
+        listen_peer,
+        listen_metrics,
+        client_security,
+        peer_security,
+        peer_server_name,
+        discovery,
         advertise_client: parse_advertised("advertise-client-urls", &s.text("advertise-client-urls"))?,
         advertise_peer,
         initial_cluster,
         strict_reconfig: s.bool("strict-reconfig-check"),
         max_learners: s.positive("max-learners")?,
-        cluster_token: s.text("initial-cluster-token"),
+        cluster_token,
+        forces_new_cluster: s.bool("force-new-cluster"),
         heartbeat_ms,
         election_ms,
         entries_to_keep: s.positive("snapshot-count")?,
@@ -239,11 +283,51 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     })
 }
 
+/// Refuses https without a certificate, and tells of http with one.
+fn check_security(
+    kind: &str,
+    flags: &str,
+    urls: &[ListenUrl],
+    security: &Security,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    for url in urls {
+        if url.is_secure && !security.is_there() {
+            return Err(format!(
+                "TLS key/cert (--{flags}cert-file, --{flags}key-file) must be provided for {kind} url {url} with HTTPS scheme"
+            ));
+        }
+        if !url.is_secure && security.is_there() {
+            warnings.push(format!("{kind} url {url} is not encrypted; key and cert files are not used for it"));
+        }
+        if !url.is_secure && security.demands_certificate {
+            warnings.push(format!("{kind} url {url} is not encrypted; certificates are not demanded of who connects to it"));
+        }
+    }
+    Ok(())
+}
+
 /// The members that the flag names; this one alone when it is empty.
 fn initial_cluster(name: &str, text: &str, advertise_peer: &[String]) -> Result<BTreeMap<String, Vec<String>>, String> {
     if text.is_empty() {
         return Ok(BTreeMap::from([(name.to_owned(), advertise_peer.to_vec())]));
     }
+    let cluster = parse_cluster(text)?;
+    let Some(own) = cluster.get(name) else {
+        return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
+    };
+    if own != advertise_peer {
+        return Err(format!(
+            "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
+            own.join(","),
+            advertise_peer.join(",")
+        ));
+    }
+    Ok(cluster)
+}
+
+/// Members and their peer URLs as `--initial-cluster` has them.
+pub fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
     let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for member in text.split(',').filter(|m| !m.is_empty()) {
         let Some((member_name, url)) = member.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()) else {
@@ -258,16 +342,6 @@ fn initial_cluster(name: &str, text: &str, advertise_peer: &[String]) -> Result<
         if let Some(twice) = urls.iter().find(|u| !seen.insert((*u).clone())) {
             return Err(format!("--initial-cluster has duplicate URL {twice}: each member needs peer URLs of its own"));
         }
-    }
-    let Some(own) = cluster.get(name) else {
-        return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
-    };
-    if own != advertise_peer {
-        return Err(format!(
-            "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
-            own.join(","),
-            advertise_peer.join(",")
-        ));
     }
     Ok(cluster)
 }
@@ -327,6 +401,28 @@ mod tests {
             AutoCompaction::Periodic(Duration::from_secs(7200))
         );
         assert_eq!(config("--quota-backend-bytes -1").unwrap().quota, None);
+    }
+
+    #[test]
+    fn kubeadms_command_line_is_taken_and_https_needs_a_certificate() {
+        let kubeadm = "--name n --listen-client-urls=https://127.0.0.1:2379,https://10.0.0.1:2379 \
+            --advertise-client-urls=https://10.0.0.1:2379 --listen-peer-urls=https://10.0.0.1:2380 \
+            --initial-advertise-peer-urls=https://10.0.0.1:2380 --initial-cluster=n=https://10.0.0.1:2380 \
+            --data-dir=/var/lib/etcd --cert-file=/pki/server.crt --key-file=/pki/server.key --trusted-ca-file=/pki/ca.crt \
+            --client-cert-auth=true --peer-cert-file=/pki/peer.crt --peer-key-file=/pki/peer.key \
+            --peer-trusted-ca-file=/pki/ca.crt --peer-client-cert-auth=true --snapshot-count=10000 \
+            --listen-metrics-urls=http://127.0.0.1:2381 --feature-gates=InitialCorruptCheck=true \
+            --watch-progress-notify-interval=5s";
+        let c = config(kubeadm).unwrap();
+        assert!(c.client_security.demands_certificate && c.peer_security.demands_certificate);
+        let client = "--listen-client-urls https://127.0.0.1:1 --advertise-client-urls https://127.0.0.1:1";
+        assert!(config(client).unwrap_err().contains("--cert-file, --key-file"));
+        assert!(config(&format!("{client} --auto-tls")).is_ok());
+        assert!(config("--listen-peer-urls https://127.0.0.1:1").unwrap_err().contains("--peer-cert-file"));
+        assert!(config("--listen-metrics-urls https://127.0.0.1:1").unwrap_err().contains("metrics secure url"));
+        assert!(config("--tls-min-version TLS1.0").is_err());
+        let plain = config("--cert-file /a --key-file /b --trusted-ca-file /c").unwrap();
+        assert_eq!(plain.warnings.len(), 2, "{:?}", plain.warnings);
     }
 
     #[test]

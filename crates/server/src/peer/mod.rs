@@ -2,16 +2,18 @@
 
 mod accept;
 mod book;
+mod dial;
 mod link;
 mod metadata;
 mod receive;
+mod refusals;
 mod send;
 mod serve;
 mod transport;
 
 pub use accept::accept;
 pub use book::Book;
-pub use link::{Patience, get};
+pub use dial::Dialer;
 pub use metadata::Speaker;
 pub use serve::serve;
 pub use transport::PeerTransport;

@@ -11,6 +11,7 @@ use prost::Message;
 
 use super::metadata::Speaker;
 use super::receive;
+use super::refusals;
 use crate::grpc::{Call, Encoding, FrameError, MessageReader, Respond, Status};
 use crate::member::Member;
 
@@ -22,6 +23,7 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
     let caller = match admit(&member, &call) {
         Ok(caller) => caller,
         Err(status) => {
+            refusals::tell("a call of another member was refused", &status.message);
             respond.refuse(&status);
             return;
         }

@@ -13,8 +13,10 @@ use prost::Message;
 use tokio::task::JoinHandle;
 
 use super::book::Book;
-use super::link::{Link, Patience};
+use super::dial::Dialer;
+use super::link::Link;
 use super::metadata::Speaker;
+use super::refusals;
 use crate::grpc::{Answers, CallError};
 
 /// Calls to other members.
@@ -22,7 +24,7 @@ pub struct PeerTransport {
     me: Speaker,
     book: Arc<Book>,
     links: Mutex<BTreeMap<u64, Arc<Link>>>,
-    patience: Patience,
+    dialer: Dialer,
 }
 
 /// Ends a task when its owner is gone.
@@ -35,6 +37,9 @@ impl Drop for Tied {
 }
 
 fn peer_error(e: CallError) -> PeerError {
+    if let CallError::Refused(status) = &e {
+        refusals::tell("another member has refused a call of this one", &status.message);
+    }
     match e {
         CallError::Unsent(text) => PeerError::Unreachable(text),
         // Refused before anything was looked at.
@@ -46,8 +51,8 @@ fn peer_error(e: CallError) -> PeerError {
 
 impl PeerTransport {
     /// Calls as `me` to the members in `book`.
-    pub fn new(me: Speaker, book: Arc<Book>, patience: Patience) -> Self {
-        Self { me, book, links: Mutex::default(), patience }
+    pub fn new(me: Speaker, book: Arc<Book>, dialer: Dialer) -> Self {
+        Self { me, book, links: Mutex::default(), dialer }
     }
 
     fn link(&self, to: u64) -> Arc<Link> {
@@ -61,13 +66,13 @@ impl PeerTransport {
 
     /// One question, one answer.
     pub async fn ask<R: Message + Default>(&self, to: u64, method: &str, message: &impl Message) -> Result<R, PeerError> {
-        let connection = self.link(to).connection(&self.book.urls(to), self.patience).await?;
+        let connection = self.link(to).connection(&self.book.urls(to), &self.dialer).await?;
         let path = format!("/keelson.peer.Peer/{method}");
         connection.call(&path, &self.me.headers(to), message).await.map_err(peer_error)
     }
 
     async fn open_append(&self, to: u64, mut requests: Requests) -> Result<Replies, PeerError> {
-        let connection = self.link(to).connection(&self.book.urls(to), self.patience).await?;
+        let connection = self.link(to).connection(&self.book.urls(to), &self.dialer).await?;
         let opened = connection.open("/keelson.peer.Peer/Append", &self.me.headers(to)).await;
         let (mut sender, answers) = opened.map_err(peer_error)?;
         let sending = tokio::spawn(async move {
@@ -110,7 +115,7 @@ impl Transport for PeerTransport {
 
     fn snapshot<'a>(&'a self, to: u64, vote: peer::Vote, checkpoint: &'a Checkpoint) -> Answer<'a, peer::SnapshotReply> {
         Box::pin(async move {
-            let connection = self.link(to).connection(&self.book.urls(to), self.patience).await?;
+            let connection = self.link(to).connection(&self.book.urls(to), &self.dialer).await?;
             super::send::checkpoint(&connection, &self.me.headers(to), vote, checkpoint).await
         })
     }

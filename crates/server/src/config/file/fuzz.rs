@@ -5,7 +5,8 @@ use keelson_fuzz::{Damage, damaged, target};
 use super::*;
 
 const FILE: &str = "name: a\nquota-backend-bytes: 13\nlog-outputs: [stderr, stdout]\nlisten-client-urls: 'http://127.0.0.1:1'\n\
-    watch-progress-notify-interval: 5000000000\nenable-pprof: false\nunknown: {a: &x [1, 2], b: *x}\ninitial-cluster-token: |\n  t\n";
+    watch-progress-notify-interval: 5000000000\nenable-pprof: false\nunknown: {a: &x [1, 2], b: *x}\ninitial-cluster-token: |\n  t\n\
+    client-transport-security: {cert-file: /c, client-cert-auth: true, allowed-cn: [a]}\n";
 
 #[test]
 fn any_file_gives_values_that_fit_their_flags_or_an_error() {

@@ -1,0 +1,203 @@
+//! What the flags say of certificates: those of clients' ports, and those among members.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::flags::parse_bool;
+use crate::tls::Protocol;
+
+/// A file, and the flag that names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The flag, with its dashes.
+    pub flag: String,
+    /// Where the file is.
+    pub path: PathBuf,
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}={}", self.flag, self.path.display())
+    }
+}
+
+/// A certificate and its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// Certificate, and those that lead from it to the authority.
+    pub cert: Named,
+    /// Its private key.
+    pub key: Named,
+}
+
+/// TLS of one kind of port, and of calls to ports of that kind.
+#[derive(Clone, Debug)]
+pub struct Security {
+    /// The server's certificate.
+    pub own: Option<Pair>,
+    /// What the server shows when it is the client; its own certificate if there is none.
+    pub as_client: Option<Pair>,
+    /// Who may sign the certificates of others; the system's authorities if there is none.
+    pub trusted_ca: Option<Named>,
+    /// Clients have to show a certificate.
+    pub demands_certificate: bool,
+    /// Certificates that were taken back.
+    pub revoked: Option<Named>,
+    /// Common names, one of which a certificate must have; any if empty.
+    pub allowed_names: Vec<String>,
+    /// Host names, for one of which a certificate must be good; any if empty.
+    pub allowed_hosts: Vec<String>,
+    /// A client's certificate must be good for the address it comes from.
+    pub checks_address: bool,
+    /// The server makes its own certificate, valid for so many years.
+    pub made_for_years: Option<u32>,
+    /// Whoever is called need not prove who it is.
+    pub trusts_anybody: bool,
+    /// Versions and ciphers.
+    pub protocol: Protocol,
+}
+
+/// The flags that differ by name only.
+struct Names {
+    side: &'static str,
+    revoked: &'static str,
+    names: &'static str,
+    hosts: &'static str,
+}
+
+const CLIENT: Names =
+    Names { side: "", revoked: "client-crl-file", names: "client-cert-allowed-cn", hosts: "client-cert-allowed-hostname" };
+const PEER: Names =
+    Names { side: "peer-", revoked: "peer-crl-file", names: "peer-cert-allowed-cn", hosts: "peer-cert-allowed-hostname" };
+
+/// Reads the flags of client ports.
+pub fn of_clients(text: impl Fn(&str) -> String, protocol: &Protocol) -> Result<Security, String> {
+    read(&CLIENT, text, protocol)
+}
+
+/// Reads the flags of members among themselves.
+pub fn of_peers(text: impl Fn(&str) -> String, protocol: &Protocol) -> Result<Security, String> {
+    let skips = parse_bool(&text("peer-skip-client-san-verification")) == Some(true);
+    Ok(Security { checks_address: !skips, ..read(&PEER, text, protocol)? })
+}
+
+fn read(names: &Names, text: impl Fn(&str) -> String, protocol: &Protocol) -> Result<Security, String> {
+    let flag = |name: &str| format!("{}{name}", names.side);
+    let file = |name: &str| {
+        let path = text(name);
+        (!path.is_empty()).then(|| Named { flag: format!("--{name}"), path: path.into() })
+    };
+    let is_true = |name: &str| parse_bool(&text(name)) == Some(true);
+    let pair = |cert: String, key: String| match (file(&cert), file(&key)) {
+        (Some(cert), Some(key)) => Ok(Some(Pair { cert, key })),
+        (None, None) => Ok(None),
+        _ => Err(format!("--{cert} and --{key} must both be present or both absent")),
+    };
+    let list = |name: &str| -> Vec<String> {
+        text(name).split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect()
+    };
+    let own = pair(flag("cert-file"), flag("key-file"))?;
+    let trusted_ca = file(&flag("trusted-ca-file"));
+    let (allowed_names, allowed_hosts) = (list(names.names), list(names.hosts));
+    if !allowed_names.is_empty() && !allowed_hosts.is_empty() {
+        return Err(format!("--{} and --{} are mutually exclusive", names.names, names.hosts));
+    }
+    let years = text("self-signed-cert-validity").parse().ok().filter(|years| (1..=1000).contains(years));
+    let made_for_years = match (is_true(&flag("auto-tls")), years) {
+        (true, Some(years)) if own.is_none() => Some(years),
+        (true, None) => return Err("--self-signed-cert-validity must be a number of years greater than 0".into()),
+        _ => None,
+    };
+    Ok(Security {
+        as_client: pair(flag("client-cert-file"), flag("client-key-file"))?,
+        // As in etcd, naming an authority is enough.
+        demands_certificate: trusted_ca.is_some() || is_true(&flag("client-cert-auth")),
+        revoked: file(names.revoked),
+        checks_address: false,
+        // Nobody vouches for certificates that others have made.
+        trusts_anybody: made_for_years.is_some(),
+        protocol: protocol.clone(),
+        own,
+        trusted_ca,
+        allowed_names,
+        allowed_hosts,
+        made_for_years,
+    })
+}
+
+impl Security {
+    /// Nothing at all.
+    pub fn none(protocol: &Protocol) -> Self {
+        Self {
+            own: None,
+            as_client: None,
+            trusted_ca: None,
+            demands_certificate: false,
+            revoked: None,
+            allowed_names: Vec::new(),
+            allowed_hosts: Vec::new(),
+            checks_address: false,
+            made_for_years: None,
+            trusts_anybody: false,
+            protocol: protocol.clone(),
+        }
+    }
+
+    /// Whether there is a certificate to serve https with, if it has still to be made.
+    pub const fn is_there(&self) -> bool {
+        self.own.is_some() || self.made_for_years.is_some()
+    }
+
+    /// Whether anything is said of how to call https.
+    pub const fn can_call(&self) -> bool {
+        self.is_there() || self.as_client.is_some() || self.trusted_ca.is_some()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn given(flags: &[(&str, &str)]) -> impl Fn(&str) -> String {
+        let flags: Vec<(String, String)> = flags.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+        move |name| match flags.iter().find(|(n, _)| n == name) {
+            Some((_, value)) => value.clone(),
+            None if name == "self-signed-cert-validity" => "1".to_owned(),
+            None => String::new(),
+        }
+    }
+
+    fn protocol() -> Protocol {
+        Protocol::new("TLS1.2", "", &[]).unwrap().0
+    }
+
+    #[test]
+    fn what_kubeadm_passes_demands_certificates_of_clients_and_peers() {
+        let client = [("cert-file", "/a"), ("key-file", "/b"), ("trusted-ca-file", "/c"), ("client-cert-auth", "true")];
+        let read = of_clients(given(&client), &protocol()).unwrap();
+        assert!(read.demands_certificate && read.is_there() && !read.checks_address);
+        assert_eq!(read.own.unwrap().key.to_string(), "--key-file=/b");
+        let peer = [("peer-cert-file", "/a"), ("peer-key-file", "/b"), ("peer-trusted-ca-file", "/c")];
+        let read = of_peers(given(&peer), &protocol()).unwrap();
+        assert!(read.demands_certificate && read.checks_address);
+        assert!(!of_peers(given(&[]), &protocol()).unwrap().can_call());
+    }
+
+    #[test]
+    fn half_of_a_pair_and_two_rules_for_names_are_refused() {
+        assert!(of_clients(given(&[("cert-file", "/a")]), &protocol()).unwrap_err().contains("--key-file"));
+        assert!(of_peers(given(&[("peer-client-key-file", "/a")]), &protocol()).unwrap_err().contains("--peer-client-cert-file"));
+        let both = [("peer-cert-allowed-cn", "a"), ("peer-cert-allowed-hostname", "b")];
+        assert!(of_peers(given(&both), &protocol()).unwrap_err().contains("mutually exclusive"));
+        let zero = [("auto-tls", "true"), ("self-signed-cert-validity", "0")];
+        assert!(of_clients(given(&zero), &protocol()).unwrap_err().contains("years"));
+    }
+
+    #[test]
+    fn certificates_that_are_given_are_not_made() {
+        let auto = given(&[("peer-auto-tls", "true")]);
+        assert_eq!(of_peers(auto, &protocol()).unwrap().made_for_years, Some(1));
+        let given = given(&[("auto-tls", "true"), ("cert-file", "/a"), ("key-file", "/b")]);
+        assert_eq!(of_clients(given, &protocol()).unwrap().made_for_years, None);
+    }
+}
