@@ -2,7 +2,7 @@
 # Builds the pinned peers into a cache folder outside the checkout.
 #
 #   build.sh [name ...]      the default set without names; see README.md
-#   build.sh node            what a whole Kubernetes node needs besides
+#   build.sh node            what a whole Kubernetes node needs
 #
 # Binaries go to ${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}/peers/bin.
 # One that was already built from the same inputs is left alone.
@@ -10,7 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}/peers
-defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl)
+defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl helm)
 node=(etcdctl kube-apiserver kubectl kubelet kube-controller-manager kube-scheduler kube-proxy
     containerd containerd-shim-runc-v2 ctr coredns local-path-provisioner helm)
 

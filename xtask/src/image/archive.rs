@@ -45,6 +45,7 @@ fn layout(name: &str, root: &Root, start: &Start) -> Result<Vec<u8>> {
     let tag = name.rsplit_once(':').map_or("latest", |(_, tag)| tag);
     // The first is what containerd reads, the second what others do.
     manifest["annotations"] = json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
+    manifest["platform"] = json!({ "architecture": architecture(), "os": "linux" });
     let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [manifest] });
     file(&mut blobs.0, "index.json", &serde_json::to_vec(&index)?, 0o644, 0)?;
     file(&mut blobs.0, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#, 0o644, 0)?;
