@@ -68,7 +68,7 @@ e2e-node: build node-peers
 	$(CARGO) test --release --locked -p keelson-e2e --test node --no-run
 	e2e/node/up.sh 3
 	@trap 'e2e/node/down.sh --keep-logs' EXIT; \
-	$(CARGO) test --release --locked -p keelson-e2e --test node -- --test-threads=1 --nocapture
+	$(CARGO) test --release --locked -p keelson-e2e --test node -- --include-ignored --test-threads=1 --nocapture
 
 test: setup peers
 	$(CARGO) build --release --locked --workspace
@@ -79,7 +79,7 @@ soak: export KEELSON_POWER_CUTS ?= 1000
 soak: export KEELSON_KUBE_KILLS ?= 40
 soak: setup peers
 	$(CARGO) build --release --locked --workspace
-	$(CARGO) test --release --locked --workspace -- --include-ignored
+	$(CARGO) test --release --locked --workspace -- --include-ignored --skip on_a_node
 	$(MAKE) e2e-node
 
 # Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.

@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod durability;
 pub mod etcdctl;
 pub mod kubernetes;
+pub mod node;
 pub mod oracle;
 pub mod ports;
 pub mod power;
