@@ -2,14 +2,14 @@
 #
 #   docker build -t ghcr.io/keelson/keelson:0.1.0 .
 #
-# `cargo xtask image` packs the same files without a container engine.
+# `make image` packs the same files without a container engine.
 FROM docker.io/library/rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends libclang-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 # The caches outlive a build, and with them RocksDB, which takes long to compile.
 RUN --mount=type=cache,target=/root/.cache/keelson --mount=type=cache,target=/usr/local/cargo/registry \
-    make build && cargo xtask image --folder /image
+    make image IMAGE_ARGS="--folder /image"
 
 FROM scratch
 COPY --from=build /image /

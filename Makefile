@@ -7,12 +7,13 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build run test soak fuzz bench verify peers node-peers up down e2e-node
+.PHONY: help setup setup-build build image run test soak fuzz bench verify peers node-peers up down e2e-node
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
 	@echo "make test    set up and run every test (builds real etcd and Kubernetes to compare with)"
 	@echo "make build   release binaries in bin/"
+	@echo "make image   the container image, in bin/image.tar"
 	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
 	@echo "make soak    the long tests"
 	@echo "make fuzz    every fuzz target, guided by coverage, for SECONDS=60 each (needs cargo-bolero)"
@@ -37,6 +38,10 @@ build: setup-build
 	@for b in keelson keelsonctl keelson-operator; do \
 	  if [ -f $(RELEASE)/$$b ]; then cp $(RELEASE)/$$b bin/.$$b.new && mv bin/.$$b.new bin/$$b; fi; done
 	@ls -l bin
+
+# The container image, without a container engine: bin/image.tar
+image: build
+	cargo xtask image $(IMAGE_ARGS)
 
 run: build
 	@echo

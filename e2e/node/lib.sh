@@ -7,6 +7,7 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 repo=$(cd "$here/../.." && pwd)
 export KEELSON_CACHE=${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$KEELSON_CACHE/target}
 peers=$KEELSON_CACHE/peers/bin
 run=$KEELSON_CACHE/node
 kubeconfig=$run/kubeconfig

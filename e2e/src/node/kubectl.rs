@@ -1,4 +1,4 @@
-//! kubectl and Helm, against that Kubernetes.
+//! kubectl, Helm and etcdctl, against that Kubernetes.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -22,12 +22,15 @@ pub async fn helm(args: &[&str]) -> Result<String> {
     run("helm", args, None).await
 }
 
+/// What `etcdctl ARGS` prints, with that member or Service as its only endpoint.
+pub async fn etcdctl(endpoint: &str, args: &[&str]) -> Result<String> {
+    run("etcdctl", &[&["--endpoints", endpoint], args].concat(), None).await
+}
+
 async fn run(program: &str, args: &[&str], input: Option<&str>) -> Result<String> {
     let called = format!("{program} {}", args.join(" "));
-    let mut child = Command::new(program::peer(program)?)
+    let mut child = Command::from(command(program)?)
         .args(args)
-        .env("KUBECONFIG", kubeconfig()?)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -42,6 +45,13 @@ async fn run(program: &str, args: &[&str], input: Option<&str>) -> Result<String
     ensure!(output.status.success(), "{called}: {}", errors.trim());
     // Warnings of the API server are part of what people see.
     Ok(String::from_utf8_lossy(&output.stdout).into_owned() + &errors)
+}
+
+/// The program, set up to find that Kubernetes.
+pub(super) fn command(program: &str) -> Result<std::process::Command> {
+    let mut command = std::process::Command::new(program::peer(program)?);
+    command.env("KUBECONFIG", kubeconfig()?).current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    Ok(command)
 }
 
 fn kubeconfig() -> Result<PathBuf> {

@@ -5,7 +5,7 @@ mod kubectl;
 mod load;
 mod place;
 
-pub use kubectl::{helm, kubectl};
+pub use kubectl::{etcdctl, helm, kubectl};
 pub use load::{Load, Report};
 pub use place::{Place, install};
 

@@ -1,5 +1,6 @@
 //! A namespace for one test, with the operator looking after it.
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -135,12 +136,15 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // What a failed test leaves is there to be looked at; the next run removes it.
-        if std::thread::panicking() {
-            return;
+        // The runtime may be ending, so this is not left to it.
+        let delete = super::kubectl::command("kubectl");
+        let done = delete.and_then(|mut delete| {
+            let args = ["delete", "namespace", &self.namespace, "--wait=false"];
+            Ok(delete.args(args).stdout(Stdio::null()).status()?)
+        });
+        if let Err(error) = done {
+            eprintln!("namespace {} is left behind: {error:#}", self.namespace);
         }
-        let namespace = std::mem::take(&mut self.namespace);
-        tokio::spawn(async move { kubectl(&["delete", "namespace", &namespace, "--wait=false"], None).await });
     }
 }
 

@@ -3,8 +3,10 @@
 
 mod on_a_node {
     mod chart;
+    mod drains;
     mod grows;
     mod heals;
+    mod neighbours;
     mod replaces;
     mod returns;
     mod rolls;

@@ -1,10 +1,11 @@
 //! The files of an image: programs, and the libraries they load.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::Path;
-use std::process::Command;
+use std::process::{self, Command};
 
 use anyhow::{Context, Result, ensure};
 
@@ -30,9 +31,14 @@ impl Root {
         self.put(path, Entry { content: Some(text.as_bytes().to_vec()), mode: 0o644, owner: 0 });
     }
 
-    /// A program of this machine, with the libraries that its loader would find here.
+    /// A program of this machine without what only debuggers read, with the libraries that its loader would find here.
     pub fn program(&mut self, source: &Path, path: &str) -> Result<()> {
-        self.file(source, path)?;
+        let stripped = env::temp_dir().join(format!("keelson-image-{}", process::id()));
+        let strip = Command::new("strip").arg("--strip-debug").arg("-o").arg(&stripped).arg(source).output();
+        let strip = strip.context("running strip, which comes with the C compiler")?;
+        ensure!(strip.status.success(), "strip {}: {}", source.display(), String::from_utf8_lossy(&strip.stderr));
+        self.file(&stripped, path)?;
+        fs::remove_file(&stripped)?;
         for library in libraries(source)? {
             if !self.entries.contains_key(library.trim_start_matches('/')) {
                 self.file(Path::new(&library), library.trim_start_matches('/'))?;
