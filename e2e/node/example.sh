@@ -11,6 +11,7 @@ echo "Asking for a cluster of three: manifests/samples/minimal.yaml"
 kubectl apply -f manifests/samples/minimal.yaml >/dev/null
 kubectl wait etcdcluster/example --for=condition=Available --timeout=3m >/dev/null
 kubectl wait etcdcluster/example --for=jsonpath='{.status.quorum.healthy}'=3 --timeout=3m >/dev/null
+kubectl wait etcdcluster/example --for=condition=Progressing=False --timeout=1m >/dev/null
 kubectl get etcdclusters
 endpoint=http://$(kubectl get service example -o jsonpath='{.spec.clusterIP}'):2379
 "$peers/etcdctl" --endpoints "$endpoint" put hello world >/dev/null
