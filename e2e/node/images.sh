@@ -18,6 +18,7 @@ pack_images() {
 give_images() {
     local image
     for image in "$run"/images/*.tar; do
-        in_node "$1" "$peers/ctr" --address /run/containerd/containerd.sock --namespace k8s.io images import "$image" >/dev/null
+        in_node "$1" "$peers/ctr" --address /run/containerd/containerd.sock --namespace k8s.io images import "$image" \
+            >>"$run/$1/log/images.log" 2>&1
     done
 }

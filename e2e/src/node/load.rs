@@ -70,10 +70,11 @@ impl Load {
         let watcher = Watcher::start(&endpoint).await?;
         let stop = Arc::new(AtomicBool::new(false));
         let written: Vec<_> = (0..WRITERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
-        let writers = written.iter().enumerate().map(|(writer, written)| {
+        let write = |(writer, written): (usize, &Arc<AtomicU64>)| {
             tokio::spawn(write(writer, endpoint.clone(), written.clone(), stop.clone()))
-        });
-        let load = Self { endpoint, stop, writers: writers.collect(), written, watcher };
+        };
+        let writers = written.iter().enumerate().map(write).collect();
+        let load = Self { endpoint, stop, writers, written, watcher };
         load.goes_on(1).await?;
         Ok(load)
     }

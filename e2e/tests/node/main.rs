@@ -2,6 +2,7 @@
 //! operator installed by Helm. One file per behaviour, each under load from clients that check what they were told.
 
 mod on_a_node {
+    mod apiserver;
     mod chart;
     mod drains;
     mod grows;
