@@ -40,7 +40,8 @@ fn helm_finds_nothing_to_complain_about() {
 fn rights_are_few() {
     let rights = rights(&render(&[]).unwrap(), "ClusterRole");
     assert!(rights.contains(&"etcdclusters:watch".to_string()), "{rights:?}");
-    for right in ["secrets:list", "secrets:watch", "nodes:patch", "persistentvolumes:delete", "etcdclusters:delete", "leases:get"] {
+    for right in ["secrets:list", "secrets:watch", "nodes:patch", "persistentvolumes:delete", "etcdclusters:delete", "leases:get"]
+    {
         assert!(!rights.contains(&right.to_string()), "{right}");
     }
     assert!(rights.iter().all(|right| !right.contains('*')), "{rights:?}");

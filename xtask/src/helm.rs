@@ -23,6 +23,7 @@ pub fn helm(args: &[&str]) -> Result<String> {
 
 fn cache() -> Option<PathBuf> {
     let named = env::var_os("KEELSON_CACHE").map(PathBuf::from);
-    let base = env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
+    let base =
+        env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache")));
     named.or_else(|| Some(base?.join("keelson")))
 }

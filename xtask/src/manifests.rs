@@ -89,7 +89,8 @@ mod tests {
 
     #[test]
     fn values_are_described_by_the_comments_above_them() {
-        let values = described("a:\n  # -- First\n  # and second.\n  b: 1\n  c: 2\n# plain\nd:\n  # -- Third.\n  e:\n    f: 3\n").unwrap();
+        let values =
+            described("a:\n  # -- First\n  # and second.\n  b: 1\n  c: 2\n# plain\nd:\n  # -- Third.\n  e:\n    f: 3\n").unwrap();
         let values: Vec<_> = values.iter().map(|v| (v.path.as_str(), v.default.as_str(), v.meaning.as_str())).collect();
         assert_eq!(values, [("a.b", "1", "First and second."), ("d.e", "see values.yaml", "Third.")]);
     }

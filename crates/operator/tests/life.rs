@@ -184,7 +184,8 @@ async fn bad_specs_are_refused_with_what_to_write_instead() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_samples_are_taken_as_they_are_written() -> Result<()> {
     let stage = Stage::set(Program::Keelson).await?;
-    let clusters = Api::<DynamicObject>::namespaced_with(stage.client.clone(), NAMESPACE, &ApiResource::erase::<EtcdCluster>(&()));
+    let clusters =
+        Api::<DynamicObject>::namespaced_with(stage.client.clone(), NAMESPACE, &ApiResource::erase::<EtcdCluster>(&()));
     // Nothing is made, and a field that the schema does not know is an error.
     let strict = PatchParams::apply("samples").dry_run().validation_strict();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/samples");

@@ -30,9 +30,11 @@ pub async fn prepare(client: &Client) -> Result<()> {
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace(number)}});
         create("/api/v1/namespaces", namespace).await?;
     }
-    wait::until("custom resources are served", LIMIT, async || {
-        Ok(client.get(&Kind::Widget.collection(None)).await?.status == 200)
-    })
+    wait::until(
+        "custom resources are served",
+        LIMIT,
+        async || Ok(client.get(&Kind::Widget.collection(None)).await?.status == 200),
+    )
     .await
 }
 

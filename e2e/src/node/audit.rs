@@ -84,12 +84,8 @@ async fn watch(endpoint: &str, from: i64, state: &Mutex<State>) -> Result<()> {
         .keep_alive_timeout(Duration::from_secs(2))
         .connect()
         .await?;
-    let create = WatchCreateRequest {
-        key: PREFIX.into(),
-        range_end: PREFIX_END.into(),
-        start_revision: from,
-        ..Default::default()
-    };
+    let create =
+        WatchCreateRequest { key: PREFIX.into(), range_end: PREFIX_END.into(), start_revision: from, ..Default::default() };
     let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
     let requests = tokio_stream::once(request).chain(tokio_stream::pending());
     let mut events = WatchClient::new(channel).max_decoding_message_size(MAX_MESSAGE).watch(requests).await?.into_inner();
