@@ -7,16 +7,20 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build run test soak fuzz bench verify peers
+.PHONY: help setup setup-build build image run test soak fuzz bench verify peers node-peers up down e2e-node
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
 	@echo "make test    set up and run every test (builds real etcd and Kubernetes to compare with)"
 	@echo "make build   release binaries in bin/"
+	@echo "make image   the container image, in bin/image.tar"
 	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
 	@echo "make soak    the long tests"
 	@echo "make fuzz    every fuzz target, guided by coverage, for SECONDS=60 each (needs cargo-bolero)"
 	@echo "make verify  formatting, lints, dependency rules"
+	@echo "make up      a whole Kubernetes on this machine (root), with the operator and a cluster of three; NODES=3 for more nodes"
+	@echo "make down    remove it, all of it"
+	@echo "make e2e-node  the operator's tests on such a Kubernetes of three nodes (root)"
 	@echo "make setup   install what this machine lacks"
 
 setup:
@@ -35,6 +39,10 @@ build: setup-build
 	  if [ -f $(RELEASE)/$$b ]; then cp $(RELEASE)/$$b bin/.$$b.new && mv bin/.$$b.new bin/$$b; fi; done
 	@ls -l bin
 
+# The container image, without a container engine: bin/image.tar
+image: build
+	cargo xtask image $(IMAGE_ARGS)
+
 run: build
 	@echo
 	@echo "Serving on http://localhost:$(PORT), data in ./$(DATA). Ctrl-C stops it. In another terminal:"
@@ -47,6 +55,26 @@ run: build
 peers: setup
 	e2e/peers/build.sh
 
+# What a whole node needs besides; about 12 minutes the first time.
+node-peers: peers
+	@scripts/setup-node.sh
+	e2e/peers/build.sh node
+
+NODES ?= 1
+up: build node-peers
+	e2e/node/up.sh $(NODES)
+	@e2e/node/example.sh
+
+down:
+	@e2e/node/down.sh
+
+# Three nodes, so that members can be apart and a node can be lost. Removed again, whatever happens.
+e2e-node: build node-peers
+	$(CARGO) test --release --locked -p keelson-e2e --test node --no-run
+	e2e/node/up.sh 3
+	@trap 'e2e/node/down.sh --keep-logs' EXIT; \
+	$(CARGO) test --release --locked -p keelson-e2e --test node -- --include-ignored --test-threads=1 --nocapture
+
 test: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace
@@ -56,7 +84,8 @@ soak: export KEELSON_POWER_CUTS ?= 1000
 soak: export KEELSON_KUBE_KILLS ?= 40
 soak: setup peers
 	$(CARGO) build --release --locked --workspace
-	$(CARGO) test --release --locked --workspace -- --include-ignored
+	$(CARGO) test --release --locked --workspace -- --include-ignored --skip on_a_node
+	$(MAKE) e2e-node
 
 # Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.
 FUZZ_CRATES ?= api mvcc state storage consensus server

@@ -2,6 +2,7 @@
 # Builds the pinned peers into a cache folder outside the checkout.
 #
 #   build.sh [name ...]      the default set without names; see README.md
+#   build.sh node            what a whole Kubernetes node needs
 #
 # Binaries go to ${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}/peers/bin.
 # One that was already built from the same inputs is left alone.
@@ -9,18 +10,26 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}/peers
-defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl)
+defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl helm)
+node=(etcdctl kube-apiserver kubectl kubelet kube-controller-manager kube-scheduler kube-proxy
+    containerd containerd-shim-runc-v2 ctr coredns local-path-provisioner helm)
 
 # Not what the caller's own Go settings say. (An empty GOFLAGS would not override them.)
 export GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
 
-# Sets for $1: dir (the wrapper module), pkg (the main package), ldflags.
+# Sets for $1: dir (the wrapper module), pkg (the main package), tags, ldflags.
 describe() {
-    ldflags='-s -w'
+    tags='' ldflags='-s -w'
     case $1 in
     etcd)              dir=etcd  pkg=go.etcd.io/etcd/server/v3 ;;
     etcdctl | etcdutl) dir=etcd  pkg=go.etcd.io/etcd/$1/v3 ;;
     benchmark)         dir=bench pkg=go.etcd.io/etcd/v3/tools/benchmark ;;
+    coredns)           dir=coredns pkg=. ;;
+    helm)              dir=helm  pkg=helm.sh/helm/v4/cmd/helm ;;
+    local-path-provisioner)
+        dir=provisioner pkg=github.com/rancher/local-path-provisioner ;;
+    containerd | containerd-shim-runc-v2 | ctr)
+        dir=containerd pkg=github.com/containerd/containerd/v2/cmd/$1 tags=no_btrfs,no_zfs,no_devmapper ;;
     kube-apiserver | kubectl | kubelet | kube-controller-manager | kube-scheduler | kube-proxy)
         dir=kubernetes pkg=k8s.io/kubernetes/cmd/$1
         local version major minor p
@@ -38,13 +47,13 @@ describe() {
 }
 
 build() {
-    local name=$1 dir pkg ldflags stamp log start
+    local name=$1 dir pkg tags ldflags stamp log start
     describe "$name"
     cd "$here/$dir"
-    local cmd=(go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/$name" "$pkg")
+    local cmd=(go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/$name" ${tags:+-tags "$tags"} "$pkg")
 
     # The inputs: Go's version and target, the flags, and the pinned modules.
-    stamp=$({ go env GOVERSION GOOS GOARCH; echo "${cmd[*]/#$work*/}"; cat go.mod go.sum; } | sha256sum | cut -d' ' -f1)
+    stamp=$({ go env GOVERSION GOOS GOARCH; echo "${cmd[*]/#$work*/}"; cat go.mod go.sum; [[ $pkg != . ]] || cat ./*.go; } | sha256sum | cut -d' ' -f1)
     if [[ -x $out/bin/$name && $(cat "$out/stamp/$name" 2>/dev/null) == "$stamp" ]]; then
         echo "$name: up to date"
         return
@@ -66,6 +75,7 @@ build() {
 }
 
 (($#)) || set -- "${defaults[@]}"
+[[ $* != node ]] || set -- "${node[@]}"
 for name; do describe "$name"; done
 
 command -v go >/dev/null || { echo "build.sh: needs Go on the PATH" >&2; exit 1; }

@@ -11,6 +11,7 @@ pub mod dns;
 pub mod durability;
 pub mod etcdctl;
 pub mod kubernetes;
+pub mod node;
 pub mod oracle;
 pub mod pki;
 pub mod ports;

@@ -47,7 +47,7 @@ pub fn peer(name: &str) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn cache_dir() -> Result<PathBuf> {
+pub(crate) fn cache_dir() -> Result<PathBuf> {
     if let Some(dir) = env::var_os("KEELSON_CACHE") {
         return Ok(dir.into());
     }

@@ -1,11 +1,11 @@
-//! The custom resource definitions as files: a template in the chart, plain YAML in the manifests.
+//! The custom resource definitions as files: a template in the chart, plain YAML in the manifests, a page to read.
 
 use anyhow::{Result, ensure};
 use keelson_operator::api::{EtcdCluster, EtcdMember};
 use kube::CustomResourceExt;
 
 use crate::generated::Generated;
-use crate::yaml;
+use crate::{fields, yaml};
 
 const HEADER: &str = "# Written by `cargo xtask crds` from crates/operator/src/api. Change the types, not this file.\n";
 
@@ -16,6 +16,7 @@ pub fn files() -> Result<Vec<Generated>> {
         template("charts/keelson-operator/templates/crds/etcdclusters.yaml", &cluster)?,
         template("charts/keelson-operator/templates/crds/etcdmembers.yaml", &member)?,
         Generated { path: "manifests/crds.yaml", content: format!("{HEADER}{cluster}---\n{member}") },
+        fields::page()?,
     ])
 }
 

@@ -11,7 +11,12 @@ pub struct Generated {
     pub content: String,
 }
 
-pub fn write(files: &[Generated]) -> Result<()> {
+/// Writes the files, or only checks that they are as they would be written.
+pub fn bring(files: &[Generated], only_check: bool) -> Result<()> {
+    if only_check { check(files) } else { write(files) }
+}
+
+fn write(files: &[Generated]) -> Result<()> {
     for file in files {
         let path = path(file);
         let folder = path.parent().context("a file in a folder")?;
@@ -26,7 +31,7 @@ pub fn check(files: &[Generated]) -> Result<()> {
     for file in files {
         let found = fs::read_to_string(path(file)).unwrap_or_default();
         if found != file.content {
-            bail!("{} is not in step with the code: run `cargo xtask crds` and commit what it writes", file.path);
+            bail!("{} is not in step: run `cargo xtask crds` and `cargo xtask manifests`, and commit what they write", file.path);
         }
     }
     Ok(())

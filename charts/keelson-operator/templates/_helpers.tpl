@@ -17,3 +17,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
+
+{{- define "keelson-operator.subject" -}}
+- kind: ServiceAccount
+  name: {{ include "keelson-operator.serviceAccount" . }}
+  namespace: {{ .Release.Namespace }}
+{{- end -}}

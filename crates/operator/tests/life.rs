@@ -1,8 +1,11 @@
 //! The life of clusters: the operator as a process with the chart's rights, a real kube-apiserver that stores in
-//! Keelson, members that are real processes. The kubelet and its like are played by the test.
+//! Keelson, members that are real processes: keelson's own, and etcd's, whose word the operator must understand as well.
+//! The kubelet and its like are played by the test.
 
 mod stage;
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,12 +14,14 @@ use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::{PutRequest, RangeRequest};
+use keelson_e2e::program::Program;
 use keelson_e2e::wait;
-use keelson_operator::api::EtcdMember;
+use keelson_operator::api::{EtcdCluster, EtcdMember};
 use kube::ResourceExt;
-use kube::api::DeleteParams;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::json;
-use stage::{Stage, members};
+use stage::{NAMESPACE, Stage, members};
+use tokio::sync::Mutex;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -39,9 +44,22 @@ async fn has(stage: &Stage, key: &str) -> Result<bool> {
     Ok(kv.range(RangeRequest { key: key.to_string().into(), ..Default::default() }).await?.into_inner().count == 1)
 }
 
+/// Stages with members need the machine for themselves.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_lives_through_everything() -> Result<()> {
-    let stage = Stage::set().await?;
+    live_through_everything(Program::Keelson).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_etcd_lives_through_everything() -> Result<()> {
+    live_through_everything(Program::Etcd).await
+}
+
+async fn live_through_everything(program: Program) -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let stage = Stage::set(program).await?;
     let mut operator = stage.operator().await?;
     stage.create("db", json!({ "replicas": 1 })).await?;
     stage.settled("db").await?;
@@ -124,7 +142,7 @@ async fn a_cluster_lives_through_everything() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bad_specs_are_refused_with_what_to_write_instead() -> Result<()> {
-    let stage = Stage::set().await?;
+    let stage = Stage::set(Program::Keelson).await?;
     let refused = [
         ("db", json!({ "replicas": 0 }), "replicas must be at least 1"),
         ("db", json!({ "replicas": 11 }), "use 5 for two failures"),
@@ -160,5 +178,26 @@ async fn bad_specs_are_refused_with_what_to_write_instead() -> Result<()> {
     }
     let created = stage.clusters().get("db").await?;
     assert_eq!((created.spec.replicas, created.spec.storage.size.0.as_str()), (3, "8Gi"));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_samples_are_taken_as_they_are_written() -> Result<()> {
+    let stage = Stage::set(Program::Keelson).await?;
+    let clusters =
+        Api::<DynamicObject>::namespaced_with(stage.client.clone(), NAMESPACE, &ApiResource::erase::<EtcdCluster>(&()));
+    // Nothing is made, and a field that the schema does not know is an error.
+    let strict = PatchParams::apply("samples").dry_run().validation_strict();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../manifests/samples");
+    let mut names = Vec::new();
+    for file in fs::read_dir(folder)? {
+        let path = file?.path();
+        let mut sample: DynamicObject = serde_yaml_ng::from_str(&fs::read_to_string(&path)?)?;
+        sample.metadata.namespace = Some(NAMESPACE.into());
+        clusters.patch(&sample.name_any(), &strict, &Patch::Apply(&sample)).await.with_context(|| path.display().to_string())?;
+        names.push(sample.name_any());
+    }
+    names.sort();
+    assert_eq!(names, ["example", "kube-store", "orders"]);
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! alone and keeps a [`history`]. [`reader`]s take lists of every sort meanwhile. At the end the
 //! history must be the ledger, change by change, and every list must be the history's state at the
 //! list's own revision. [`traffic`] knows when requests may fail: while the store is down. [`past`] asks for
-//! revisions that the apiserver has compacted, [`metrics`] what it used of the store.
+//! revisions that the apiserver has compacted, [`metrics`] what it used of the store, [`verdict`] whether all of it agrees.
 
 pub mod apiserver;
 pub mod client;
@@ -17,5 +17,6 @@ pub mod object;
 pub mod past;
 pub mod reader;
 pub mod traffic;
+pub mod verdict;
 pub mod watcher;
 pub mod worker;

@@ -43,6 +43,7 @@ pub struct Options {
         .message("autoCompaction.retention must be a number of revisions such as 1000 with mode Revision, or a time such as 1h with mode Periodic"),
 )]
 pub struct AutoCompaction {
+    /// Whether `retention` is a time or a number of revisions.
     pub mode: CompactionMode,
     /// A number of revisions with mode Revision; a time such as `1h` or `30m` with mode Periodic.
     pub retention: String,

@@ -17,8 +17,10 @@ pub struct Services {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientService {
+    /// How clients reach it, as in a Service.
     #[serde(default, rename = "type")]
     pub type_: ServiceType,
+    /// Annotations of the Service, such as a load balancer asks for.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
@@ -58,6 +60,7 @@ impl Default for DisruptionBudget {
 /// The Secret `<name>-connection`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConnectionSecret {
+    /// Without it, there is no such Secret.
     #[serde(default = "yes")]
     pub enabled: bool,
 }

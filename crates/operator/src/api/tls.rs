@@ -41,6 +41,7 @@ pub struct PeerTls {
 /// A Secret of the cluster's namespace.
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SecretRef {
+    /// Its name.
     #[x_kube(validation = Rule::new("self != ''").message("secretRef.name is empty: name the Secret that holds tls.crt, tls.key and ca.crt"))]
     pub name: String,
 }

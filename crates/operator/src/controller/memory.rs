@@ -22,7 +22,9 @@ pub struct Memory {
     answering_since: BTreeMap<String, Instant>,
     pub last_action: Option<(Action, Instant)>,
     pub last_status: Option<Instant>,
-    /// What it waited for when it was last told to people.
+    /// What it waits for, and since when.
+    waiting: Option<(String, Instant)>,
+    /// What people were told last that it waits for.
     pub told: Option<String>,
 }
 
@@ -63,6 +65,21 @@ impl Memory {
         Ok(members)
     }
 
+    /// For how long it has waited for this and nothing else.
+    pub fn wait(&mut self, blocked_by: Option<&str>) -> Duration {
+        let Some(note) = blocked_by else {
+            (self.waiting, self.told) = (None, None);
+            return Duration::ZERO;
+        };
+        match &self.waiting {
+            Some((known, since)) if known == note => since.elapsed(),
+            _ => {
+                self.waiting = Some((note.to_string(), Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
     /// For how long each member has answered and known a leader, this answer included.
     pub fn note(&mut self, answers: &Answers) -> BTreeMap<String, Duration> {
         let well = |status: &StatusResponse| status.leader != 0;
@@ -71,5 +88,22 @@ impl Memory {
             self.answering_since.entry(name.clone()).or_insert_with(Instant::now);
         }
         self.answering_since.iter().map(|(name, since)| (name.clone(), since.elapsed())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_for_something_else_begins_anew() {
+        let mut memory = Memory::default();
+        memory.wait(Some("a pod"));
+        memory.waiting.as_mut().unwrap().1 -= Duration::from_secs(20);
+        assert!(memory.wait(Some("a pod")) >= Duration::from_secs(20));
+        assert_eq!(memory.wait(Some("a volume")), Duration::ZERO);
+        memory.told = Some("a volume".into());
+        memory.wait(None);
+        assert_eq!(memory.told, None, "the same is told again when it comes back");
     }
 }

@@ -21,6 +21,8 @@ use crate::store::{Answers, StoreError, ask};
 /// How long objects are taken to be as they were read, when no event says otherwise: while all is well, and while something is awaited.
 const FRESH_AT_REST: Duration = Duration::from_secs(600);
 const FRESH_IN_MOTION: Duration = Duration::from_secs(10);
+/// Waiting for so long is worth an Event; members that start and catch up are not.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The same action is not repeated sooner: its effect may not be visible yet.
 const REPEAT: Duration = Duration::from_secs(1);
 
@@ -108,11 +110,11 @@ async fn consider(memory: &mut Memory, snapshot: &Snapshot, context: &Context) -
 async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context: &Context) -> Result<Next, Error> {
     let (cluster, decision) = (&snapshot.cluster, &seen.decision);
     let blocked = decision.course.as_ref().and_then(|course| Some((course.type_, course.blocked_by.clone()?)));
-    let told = blocked.as_ref().map(|(_, note)| note.clone());
-    if let Some((type_, note)) = blocked.filter(|_| memory.told != told) {
+    let waits = memory.wait(blocked.as_ref().map(|(_, note)| note.as_str()));
+    if let Some((type_, note)) = blocked.filter(|(_, note)| waits >= PATIENCE && memory.told.as_ref() != Some(note)) {
+        memory.told = Some(note.clone());
         events::blocked(&context.recorder(), cluster, type_, note).await;
     }
-    memory.told = told;
     let Some(action) = &decision.action else {
         return Ok(Next::requeue(decision.look_again));
     };

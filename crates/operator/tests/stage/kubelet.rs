@@ -23,9 +23,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::NAMESPACE;
 use super::network::Network;
-use super::operator::member_program;
-use super::{NAMESPACE, network};
 
 const PERIOD: Duration = Duration::from_millis(150);
 
@@ -35,7 +34,9 @@ pub struct Kubelet {
 }
 
 struct State {
-    network: network::Network,
+    network: Network,
+    /// What runs as members.
+    program: PathBuf,
     /// By UID of the pod.
     processes: BTreeMap<String, Process>,
     story: Vec<String>,
@@ -54,9 +55,9 @@ struct Process {
 }
 
 impl Kubelet {
-    pub fn start(client: Client, network: Network) -> Self {
-        let state =
-            Arc::new(Mutex::new(State { network, processes: BTreeMap::new(), story: Vec::new(), reasons: BTreeSet::new() }));
+    pub fn start(client: Client, network: Network, program: PathBuf) -> Self {
+        let (processes, story, reasons) = Default::default();
+        let state = Arc::new(Mutex::new(State { network, program, processes, story, reasons }));
         let shared = state.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -160,24 +161,26 @@ async fn attend(client: &Client, api: &Api<Pod>, pod: &Pod, state: &Mutex<State>
     let image = spec.containers[0].image.clone().unwrap_or_default();
     if image.contains("missing") {
         let waiting = json!({ "reason": "ImagePullBackOff", "message": format!("{image} does not exist") });
-        return tell(api, &name, state, &uid, "Pending", None, false, json!({ "waiting": waiting })).await;
+        return tell(api, &name, state, &uid, "Pending", None, false, json!({ "state": { "waiting": waiting } })).await;
     }
     if !run(client, pod, state).await? {
         return Ok(());
     }
-    let (ip, exit) = {
+    let (ip, exit, last) = {
         let mut state = state.lock();
         let process = state.processes.get_mut(&uid).context("just started")?;
         if let Some(status) = process.child.as_mut().map(Child::try_wait).transpose()?.flatten() {
             (process.child, process.exit) = (None, Some(status.code().unwrap_or(137)));
         }
-        (process.ip.clone(), process.exit.filter(|_| process.child.is_none()))
+        (process.ip.clone(), process.exit.filter(|_| process.child.is_none()), process.exit)
     };
     let ready = exit.is_none() && answers(&ip).await;
-    let container = match exit {
+    let now = match exit {
         Some(code) => json!({ "waiting": { "reason": "CrashLoopBackOff", "message": format!("exit code {code}") } }),
         None => json!({ "running": {} }),
     };
+    let last = last.map(|code| json!({ "terminated": { "exitCode": code, "reason": "Error" } }));
+    let container = json!({ "state": now, "lastState": last });
     tell(api, &name, state, &uid, "Running", Some(&ip), ready, container).await
 }
 
@@ -204,9 +207,10 @@ async fn run(client: &Client, pod: &Pod, state: &Mutex<State>) -> Result<bool> {
     let here = |arg: &String| arg.replace("0.0.0.0", &ip).replace("/var/lib/keelson", &data.display().to_string());
     let args: Vec<_> = args.iter().map(here).collect();
     let log = state.network.folder().join(format!("{name}.log"));
-    let child = state.network.spawn(&member_program()?, &args, &log)?;
+    let child = state.network.spawn(&state.program, &args, &log)?;
     state.story.push(format!("{host} starts at {ip}"));
-    let process = Process { child: Some(child), host, ip, exit: None, told: String::new(), log };
+    let exit = state.processes.get(&uid).and_then(|process| process.exit);
+    let process = Process { child: Some(child), host, ip, exit, told: String::new(), log };
     state.processes.insert(uid, process);
     Ok(true)
 }
@@ -243,7 +247,8 @@ async fn tell(
             { "type": "Ready", "status": truth(ready) },
         ],
         "containerStatuses": [{
-            "name": "keelson", "image": "", "imageID": "", "restartCount": 0, "ready": ready, "state": container,
+            "name": "keelson", "image": "", "imageID": "", "restartCount": 0, "ready": ready,
+            "state": container["state"], "lastState": container["lastState"],
         }],
     });
     let text = status.to_string();

@@ -36,7 +36,8 @@ pub struct Stage {
 }
 
 impl Stage {
-    pub async fn set() -> Result<Self> {
+    /// `members`: the program that runs as members.
+    pub async fn set(members: Program) -> Result<Self> {
         let store = Server::start(Program::under_test()?, &[]).await?;
         let apiserver = ApiServer::start(&store.client_url()).await?;
         let client = client(&apiserver).await?;
@@ -68,7 +69,7 @@ impl Stage {
             // Admission taints every new node until a controller, which is not on stage, finds it ready.
             nodes.patch(name, &Default::default(), &Patch::Merge(json!({ "spec": { "taints": null } }))).await?;
         }
-        let kubelet = Kubelet::start(client.clone(), Network::new()?);
+        let kubelet = Kubelet::start(client.clone(), Network::new()?, members.path()?);
         Ok(Self { client, kubelet, apiserver, _store: store })
     }
 

@@ -5,23 +5,26 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
+
+/// Addresses given out by this process, whichever stage they are for.
+static GIVEN: AtomicU8 = AtomicU8::new(0);
 
 pub struct Network {
     dir: TempDir,
     addresses: BTreeMap<String, Ipv4Addr>,
-    next: u16,
     base: [u8; 2],
 }
 
 impl Network {
     pub fn new() -> Result<Self> {
         let dir = TempDir::with_prefix("keelson-stage-")?;
-        // Stages that run side by side do not share addresses.
+        // Processes that run side by side do not share addresses.
         let [.., high, low] = std::process::id().to_be_bytes();
-        let network = Self { dir, addresses: BTreeMap::new(), next: 0, base: [high | 0x40, low] };
+        let network = Self { dir, addresses: BTreeMap::new(), base: [high | 0x40, low] };
         network.write()?;
         Ok(network)
     }
@@ -32,9 +35,10 @@ impl Network {
 
     /// A new address for `host`: pods change theirs.
     pub fn address(&mut self, host: &str) -> Result<Ipv4Addr> {
-        self.next += 1;
+        let given = GIVEN.fetch_add(1, Ordering::Relaxed);
+        ensure!(given < 254, "too many pods for one process");
         let [high, low] = self.base;
-        let address = Ipv4Addr::new(127, high, low, u8::try_from(self.next).context("too many pods for one stage")?);
+        let address = Ipv4Addr::new(127, high, low, given + 1);
         self.addresses.insert(host.to_string(), address);
         self.write()?;
         Ok(address)

@@ -5,14 +5,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, Role, RoleBinding};
 use keelson_e2e::kubernetes::apiserver::ApiServer;
-use keelson_e2e::program::peer;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::NAMESPACE;
+
+const NAME: &str = "keelson-operator";
 const ACCOUNT: &str = "system:serviceaccount:keelson-system:keelson-operator";
 
 pub struct Operator {
@@ -64,25 +66,33 @@ impl Drop for Operator {
 
 /// The chart's own rules, and nothing more.
 async fn grant(client: Client) -> Result<()> {
-    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/keelson-operator/files/rules.yaml");
-    let rules: Value = serde_yaml_ng::from_str(&fs::read_to_string(rules)?)?;
-    let role: ClusterRole = serde_json::from_value(json!({ "metadata": { "name": "keelson-operator" }, "rules": rules }))?;
-    let binding: ClusterRoleBinding = serde_json::from_value(json!({
-        "metadata": { "name": "keelson-operator" },
-        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "keelson-operator" },
-        "subjects": [{ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": ACCOUNT }],
-    }))?;
+    let everywhere = ["clusters", "nodes"].map(rules).into_iter().collect::<Result<Vec<_>>>()?.concat();
+    let role: ClusterRole = serde_json::from_value(json!({ "metadata": { "name": NAME }, "rules": everywhere }))?;
+    let bound: ClusterRoleBinding = serde_json::from_value(binding("ClusterRole"))?;
+    let election: Role = serde_json::from_value(json!({ "metadata": { "name": NAME }, "rules": rules("election")? }))?;
+    let elected: RoleBinding = serde_json::from_value(binding("Role"))?;
     // The second operator on a stage finds them there.
     let _ = Api::all(client.clone()).create(&PostParams::default(), &role).await;
-    let _ = Api::all(client).create(&PostParams::default(), &binding).await;
+    let _ = Api::all(client.clone()).create(&PostParams::default(), &bound).await;
+    let _ = Api::namespaced(client.clone(), NAMESPACE).create(&PostParams::default(), &election).await;
+    let _ = Api::namespaced(client, NAMESPACE).create(&PostParams::default(), &elected).await;
     Ok(())
+}
+
+fn rules(file: &str) -> Result<Vec<Value>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../charts/keelson-operator/files/rbac");
+    let rules = fs::read_to_string(folder.join(format!("{file}.yaml")))?;
+    serde_yaml_ng::from_str(&rules).with_context(|| format!("the chart's rules {file}"))
+}
+
+fn binding(role: &str) -> Value {
+    json!({
+        "metadata": { "name": NAME },
+        "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": role, "name": NAME },
+        "subjects": [{ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": ACCOUNT }],
+    })
 }
 
 fn rand_suffix() -> u32 {
     rand::random()
-}
-
-/// What plays the member.
-pub fn member_program() -> Result<PathBuf> {
-    peer("etcd")
 }

@@ -1,0 +1,24 @@
+# Sourced by up.sh: images without a registry, packed here and given to every node.
+
+# Every image has its file in $run/images.
+pack_images() {
+    mkdir -p "$run/images"
+    cd "$repo"
+    xtask() { cargo xtask "$@" >/dev/null; }
+    xtask image --out "$run/images/keelson.tar"
+    xtask pack --name localhost/coredns:1 --out "$run/images/coredns.tar" --entrypoint /coredns "$peers/coredns=/coredns"
+    xtask pack --name localhost/local-path-provisioner:1 --out "$run/images/provisioner.tar" \
+        --entrypoint /local-path-provisioner "$peers/local-path-provisioner=/local-path-provisioner"
+    # What keeps a pod's namespaces open while its containers come and go, and the shell of the provisioner.
+    xtask pack --name localhost/busybox:1 --out "$run/images/busybox.tar" \
+        --entrypoint "/bin/busybox sleep 2147483647" /bin/busybox=/bin/busybox /bin/busybox=/bin/sh
+}
+
+# give_images I
+give_images() {
+    local image
+    for image in "$run"/images/*.tar; do
+        in_node "$1" "$peers/ctr" --address /run/containerd/containerd.sock --namespace k8s.io images import "$image" \
+            >>"$run/$1/log/images.log" 2>&1
+    done
+}

@@ -1,0 +1,155 @@
+//! Clients that write and watch while members come and go, as a good client does: a call that fails is made again, over
+//! a new connection.
+
+use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use keelson_api::etcdserverpb::PutRequest;
+use keelson_api::etcdserverpb::kv_client::KvClient;
+use tokio::task::JoinHandle;
+use tonic::transport::{Channel, Endpoint};
+
+use super::audit::{self, Seen, Watcher};
+use crate::wait;
+
+const WRITERS: usize = 4;
+/// A call without an answer by then is made again.
+const CALL_LIMIT: Duration = Duration::from_secs(1);
+/// Between two writes of one client: the machine is to be busy, not choked.
+const PACE: Duration = Duration::from_millis(5);
+const FIRST_WRITE: Duration = Duration::from_secs(30);
+
+pub struct Load {
+    endpoint: String,
+    stop: Arc<AtomicBool>,
+    written: Vec<Arc<AtomicU64>>,
+    writers: Vec<JoinHandle<Written>>,
+    watcher: Watcher,
+}
+
+/// What one writer was told: its writes are numbered from 1, each has a key of its own.
+pub struct Written {
+    pub writer: usize,
+    /// The revision that each was acknowledged with.
+    pub revisions: Vec<i64>,
+    failed: usize,
+    longest_gap: Duration,
+}
+
+/// What a load came to, after all it was told was found true.
+pub struct Report {
+    pub writes: usize,
+    /// Calls that had to be made again.
+    pub failed: usize,
+    /// The longest that any writer waited for its next acknowledgement.
+    pub longest_gap: Duration,
+    written: Vec<Written>,
+    seen: Seen,
+}
+
+impl Report {
+    /// Compares again, with what is there now.
+    pub async fn still_true(&self, endpoint: &str) -> Result<()> {
+        audit::compare(endpoint, &self.written, &self.seen).await
+    }
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let Self { writes, failed, longest_gap, .. } = self;
+        write!(f, "{writes} writes, none lost; {failed} calls made again; longest gap {longest_gap:.1?}")
+    }
+}
+
+impl Load {
+    /// Begins; every writer has written once when this returns.
+    pub async fn start(endpoint: String) -> Result<Self> {
+        let watcher = Watcher::start(&endpoint).await?;
+        let stop = Arc::new(AtomicBool::new(false));
+        let written: Vec<_> = (0..WRITERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
+        let write = |(writer, written): (usize, &Arc<AtomicU64>)| {
+            tokio::spawn(write(writer, endpoint.clone(), written.clone(), stop.clone()))
+        };
+        let writers = written.iter().enumerate().map(write).collect();
+        let load = Self { endpoint, stop, writers, written, watcher };
+        load.goes_on(1).await?;
+        Ok(load)
+    }
+
+    /// Waits until every writer has written so many times more.
+    pub async fn goes_on(&self, times: u64) -> Result<()> {
+        let count = || self.written.iter().map(|written| written.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let begin = count();
+        wait::until("every client has written", FIRST_WRITE, async || {
+            Ok(count().iter().zip(&begin).all(|(now, begin)| *now >= begin + times))
+        })
+        .await
+    }
+
+    /// Ends the load, and compares what is there with what was acknowledged and watched.
+    pub async fn stop(self) -> Result<Report> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut written = Vec::new();
+        for writer in self.writers {
+            written.push(writer.await.context("a writer")?);
+        }
+        let seen = self.watcher.finish(&self.endpoint).await?;
+        audit::compare(&self.endpoint, &written, &seen).await?;
+        let report = Report {
+            writes: written.iter().map(|written| written.revisions.len()).sum(),
+            failed: written.iter().map(|written| written.failed).sum(),
+            longest_gap: written.iter().map(|written| written.longest_gap).max().unwrap_or_default(),
+            written,
+            seen,
+        };
+        ensure!(report.writes > WRITERS, "nothing was written under load: {report}");
+        Ok(report)
+    }
+}
+
+pub fn key(writer: usize, number: usize) -> String {
+    format!("load/{writer}/{number:08}")
+}
+
+/// Lazily: it is made by the first call, and a failure is that call's.
+pub fn connect(endpoint: &str) -> Result<Channel> {
+    Ok(Endpoint::from_shared(endpoint.to_string())?.connect_timeout(CALL_LIMIT).timeout(CALL_LIMIT).connect_lazy())
+}
+
+async fn write(writer: usize, endpoint: String, counter: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Written {
+    let mut written = Written { writer, revisions: Vec::new(), failed: 0, longest_gap: Duration::ZERO };
+    let mut kv = None;
+    let mut last = Instant::now();
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(PACE).await;
+        let number = written.revisions.len() + 1;
+        match put(&mut kv, &endpoint, &key(writer, number), &number.to_string()).await {
+            Ok(revision) => {
+                written.revisions.push(revision);
+                written.longest_gap = written.longest_gap.max(last.elapsed());
+                last = Instant::now();
+                counter.fetch_add(1, Ordering::Relaxed);
+            }
+            // The same write again, over a new connection: it may have been done already, which changes nothing.
+            Err(error) => {
+                eprintln!("writer {writer}: {number}: {error:#}");
+                written.failed += 1;
+                kv = None;
+            }
+        }
+    }
+    written
+}
+
+async fn put(kv: &mut Option<KvClient<Channel>>, endpoint: &str, key: &str, value: &str) -> Result<i64> {
+    let kv = match kv {
+        Some(kv) => kv,
+        None => kv.insert(KvClient::new(connect(endpoint)?)),
+    };
+    let request = PutRequest { key: key.to_string().into(), value: value.to_string().into(), ..Default::default() };
+    let header = kv.put(request).await?.into_inner().header.context("an answer has a header")?;
+    Ok(header.revision)
+}

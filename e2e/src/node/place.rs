@@ -1,0 +1,160 @@
+//! A namespace for one test, with the operator looking after it.
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
+
+use super::{helm, kubectl};
+use crate::wait;
+
+/// Longest that any change of a cluster may take on a busy machine.
+pub const LIMIT: Duration = Duration::from_secs(240);
+const LOOK: Duration = Duration::from_millis(300);
+
+/// Installs the operator with Helm, if it is not there; waits until it runs.
+pub async fn install() -> Result<()> {
+    let chart = "charts/keelson-operator";
+    let args = ["upgrade", "--install", "keelson-operator", chart, "--namespace", "keelson-system", "--create-namespace"];
+    helm(&[&args[..], &["--wait", "--timeout", "2m"]].concat()).await?;
+    Ok(())
+}
+
+pub struct Place {
+    namespace: String,
+}
+
+impl Place {
+    /// An empty namespace that takes only pods of the `restricted` Pod Security Standard.
+    pub async fn new(name: &str) -> Result<Self> {
+        install().await?;
+        let namespace = format!("e2e-{name}");
+        kubectl(&["delete", "namespace", &namespace, "--ignore-not-found"], None).await?;
+        let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace, "labels": labels } });
+        kubectl(&["create", "-f", "-"], Some(&object.to_string())).await?;
+        Ok(Self { namespace })
+    }
+
+    pub async fn kubectl(&self, args: &[&str]) -> Result<String> {
+        kubectl(&[&["--namespace", &self.namespace], args].concat(), None).await
+    }
+
+    pub async fn create(&self, name: &str, spec: Value) -> Result<()> {
+        let metadata = json!({ "name": name, "namespace": self.namespace });
+        let object = json!({ "apiVersion": "keelson.dev/v1alpha1", "kind": "EtcdCluster", "metadata": metadata, "spec": spec });
+        kubectl(&["create", "-f", "-"], Some(&object.to_string())).await?;
+        Ok(())
+    }
+
+    pub async fn edit(&self, name: &str, spec: Value) -> Result<()> {
+        let patch = json!({ "spec": spec }).to_string();
+        self.kubectl(&["patch", "etcdcluster", name, "--type", "merge", "--patch", &patch]).await?;
+        Ok(())
+    }
+
+    /// One object, or a list of them.
+    pub async fn get(&self, what: &[&str]) -> Result<Value> {
+        let text = self.kubectl(&[&["get", "--output", "json"], what].concat()).await?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    /// False once the object is gone.
+    pub async fn exists(&self, kind: &str, name: &str) -> Result<bool> {
+        Ok(!self.kubectl(&["get", kind, name, "--ignore-not-found", "--output", "name"]).await?.trim().is_empty())
+    }
+
+    /// Waits until clients are served; answers how long that took.
+    pub async fn available(&self, name: &str) -> Result<Duration> {
+        let began = Instant::now();
+        let waits = self.kubectl(&["wait", &format!("etcdcluster/{name}"), "--for=condition=Available", "--timeout=240s"]).await;
+        match waits {
+            Ok(_) => Ok(began.elapsed()),
+            Err(error) => Err(error.context(self.story(name).await)),
+        }
+    }
+
+    /// Waits until nothing is left to do for the spec as it is now; answers how long that took.
+    pub async fn settled(&self, name: &str) -> Result<Duration> {
+        let began = Instant::now();
+        let waited = wait::until(&format!("{name} settles"), LIMIT, async || {
+            tokio::time::sleep(LOOK).await;
+            Ok(is_settled(&self.get(&["etcdcluster", name]).await?))
+        })
+        .await;
+        match waited {
+            Ok(()) => Ok(began.elapsed()),
+            Err(error) => Err(error.context(self.story(name).await)),
+        }
+    }
+
+    /// Where clients connect to, reachable from this machine.
+    pub async fn endpoint(&self, name: &str) -> Result<String> {
+        let service = self.get(&["service", name]).await?;
+        Ok(format!("http://{}:2379", service["spec"]["clusterIP"].as_str().context("a Service has an address")?))
+    }
+
+    /// What the status says of each member, by name.
+    pub async fn members(&self, name: &str) -> Result<Vec<Value>> {
+        let mut cluster = self.get(&["etcdcluster", name]).await?;
+        let Value::Array(members) = cluster["status"]["members"].take() else { bail!("no members in {cluster}") };
+        Ok(members)
+    }
+
+    /// The name of the member that leads.
+    pub async fn leader(&self, name: &str) -> Result<String> {
+        let members = self.members(name).await?;
+        let leader = members.iter().find(|member| member["role"] == "Leader").context("a leader")?;
+        Ok(leader["name"].as_str().context("a name")?.to_string())
+    }
+
+    /// Reasons of the Events that tell of a cluster.
+    pub async fn told(&self) -> Result<Vec<String>> {
+        let events = self.get(&["events.events.k8s.io"]).await?;
+        let events = events["items"].as_array().cloned().unwrap_or_default();
+        Ok(events.iter().filter_map(|event| Some(event["reason"].as_str()?.to_string())).collect())
+    }
+
+    /// For the report of a failed test.
+    async fn story(&self, name: &str) -> String {
+        let mut story = String::new();
+        let operator = ["--namespace", "keelson-system", "logs", "deployment/keelson-operator", "--tail=15"];
+        for args in [
+            &["get", "etcdcluster", name, "--output", "jsonpath={.status}"][..],
+            &["get", "pods,persistentvolumeclaims,etcdmembers", "--output", "wide"],
+            &["get", "events", "--sort-by", ".lastTimestamp"],
+            &["logs", "--selector", "keelson.dev/cluster", "--tail=5", "--prefix"],
+            &operator,
+        ] {
+            story += &format!("$ kubectl {}\n", args.join(" "));
+            story += &self.kubectl(args).await.unwrap_or_else(|error| format!("{error:#}\n"));
+        }
+        story
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The runtime may be ending, so this is not left to it.
+        let delete = super::kubectl::command("kubectl");
+        let done = delete.and_then(|mut delete| {
+            let args = ["delete", "namespace", &self.namespace, "--wait=false"];
+            Ok(delete.args(args).stdout(Stdio::null()).status()?)
+        });
+        if let Err(error) = done {
+            eprintln!("namespace {} is left behind: {error:#}", self.namespace);
+        }
+    }
+}
+
+fn is_settled(cluster: &Value) -> bool {
+    let (spec, status, generation) = (&cluster["spec"], &cluster["status"], &cluster["metadata"]["generation"]);
+    let available = status["conditions"]
+        .as_array()
+        .is_some_and(|conditions| conditions.iter().any(|c| c["type"] == "Available" && c["status"] == "True"));
+    let current = &status["observedGeneration"] == generation && &status["target"]["generation"] == generation;
+    let quorum = &status["quorum"];
+    let whole = quorum["healthy"] == spec["replicas"] && quorum["voters"] == spec["replicas"];
+    available && current && whole && status["operation"].is_null()
+}

@@ -1,0 +1,15 @@
+//! Clusters on a whole Kubernetes, made and removed by `make e2e-node`: real kubelets, volumes, Services and DNS, the
+//! operator installed by Helm. One file per behaviour, each under load from clients that check what they were told.
+
+mod on_a_node {
+    mod apiserver;
+    mod chart;
+    mod drains;
+    mod grows;
+    mod heals;
+    mod neighbours;
+    mod replaces;
+    mod returns;
+    mod rolls;
+    mod shrinks;
+}
