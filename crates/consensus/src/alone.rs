@@ -24,7 +24,7 @@ use crate::types::{RaftEntry, RaftLogId, RaftMembership, RaftVote};
 /// for a member that has never been part of a cluster.
 pub fn leave_others(log: &LogStore, applied: &Position, only: &OnlyMember) -> io::Result<()> {
     let Some(last) = last_position(log, applied)? else { return Ok(()) };
-    let vote = log.mark(VOTE).map_err(io::Error::other)?.map(|row| codec::decode_vote(&row)).transpose()?;
+    let vote = log.mark(VOTE).map(|row| codec::decode_vote(&row)).transpose()?;
     // A term of its own, so that no entry of it can be anywhere else.
     let term = vote.map_or(0, |v| v.leader_id.term).max(codec::term_of(&last)) + 1;
     let vote = RaftVote::new(term, only.id);
@@ -46,12 +46,12 @@ pub fn leave_others(log: &LogStore, applied: &Position, only: &OnlyMember) -> io
 }
 
 fn last_position(log: &LogStore, applied: &Position) -> io::Result<Option<RaftLogId>> {
-    if let Some(last) = log.bounds().map_err(io::Error::other)?.last {
+    if let Some(last) = log.bounds().last {
         let row = log.read(last..last + 1, usize::MAX).map_err(io::Error::other)?.pop();
         let (index, row) = row.ok_or_else(|| codec::damaged("the last log entry"))?;
         return Ok(Some(codec::decode_entry(index, row)?.log_id));
     }
-    if let Some(row) = log.mark(PURGED).map_err(io::Error::other)? {
+    if let Some(row) = log.mark(PURGED) {
         return codec::decode_log_id(&row).map(Some);
     }
     Ok(codec::from_position(applied)?.0)
