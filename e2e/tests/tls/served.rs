@@ -97,7 +97,7 @@ async fn versions_and_ciphers_are_those_of_the_flags() -> Result<()> {
         ("--tls-min-version=TLS1.3", &[("--tls-max 1.2", false), ("--tlsv1.3", true)]),
         ("--tls-max-version=TLS1.2", &[("--tls-max 1.2", true), ("--tlsv1.3", false)]),
         (
-            "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,TLS_RSA_WITH_AES_128_CBC_SHA",
+            "--cipher-suites=TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,TLS_RSA_WITH_AES_128_CBC_SHA",
             &[
                 ("--tls-max 1.2 --ciphers ECDHE-ECDSA-AES256-GCM-SHA384", true),
                 ("--tls-max 1.2 --ciphers ECDHE-ECDSA-AES128-GCM-SHA256", false),

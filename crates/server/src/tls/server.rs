@@ -58,7 +58,7 @@ impl Server {
         let accepted = tokio::select! {
             accepted = tokio::time::timeout(HANDSHAKE, self.shake(io, from)) => accepted,
             () = turn.over() => {
-                tracing::warn!(remote_addr, "a TLS handshake was broken off: there is no room for more connections");
+                tracing::debug!(remote_addr, "a TLS handshake was broken off: there is no room for more connections");
                 return None;
             }
         };
