@@ -49,12 +49,12 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_lives_through_everything() -> Result<()> {
-    live_through_everything(Program::Keelson).await
+    Box::pin(live_through_everything(Program::Keelson)).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_cluster_of_etcd_lives_through_everything() -> Result<()> {
-    live_through_everything(Program::Etcd).await
+    Box::pin(live_through_everything(Program::Etcd)).await
 }
 
 async fn live_through_everything(program: Program) -> Result<()> {
