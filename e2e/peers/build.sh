@@ -9,7 +9,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}/peers
-defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl)
+defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl linearizable)
 
 # Not what the caller's own Go settings say. (An empty GOFLAGS would not override them.)
 export GOFLAGS=-mod=readonly GOWORK=off CGO_ENABLED=0
@@ -21,6 +21,7 @@ describe() {
     etcd)              dir=etcd  pkg=go.etcd.io/etcd/server/v3 ;;
     etcdctl | etcdutl) dir=etcd  pkg=go.etcd.io/etcd/$1/v3 ;;
     benchmark)         dir=bench pkg=go.etcd.io/etcd/v3/tools/benchmark ;;
+    linearizable)      dir=porcupine pkg=. ;;
     kube-apiserver | kubectl | kubelet | kube-controller-manager | kube-scheduler | kube-proxy)
         dir=kubernetes pkg=k8s.io/kubernetes/cmd/$1
         local version major minor p
@@ -43,8 +44,8 @@ build() {
     cd "$here/$dir"
     local cmd=(go build -trimpath -buildvcs=false -ldflags "$ldflags" -o "$work/$name" "$pkg")
 
-    # The inputs: Go's version and target, the flags, and the pinned modules.
-    stamp=$({ go env GOVERSION GOOS GOARCH; echo "${cmd[*]/#$work*/}"; cat go.mod go.sum; } | sha256sum | cut -d' ' -f1)
+    # The inputs: Go's version and target, the flags, the pinned modules, and what is written here.
+    stamp=$({ go env GOVERSION GOOS GOARCH; echo "${cmd[*]/#$work*/}"; cat go.mod go.sum; [[ ! -f main.go ]] || cat main.go; } | sha256sum | cut -d' ' -f1)
     if [[ -x $out/bin/$name && $(cat "$out/stamp/$name" 2>/dev/null) == "$stamp" ]]; then
         echo "$name: up to date"
         return
