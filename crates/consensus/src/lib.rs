@@ -2,7 +2,9 @@
 //! applied state, and says when a read is safe. Everything above talks to [`Node`].
 
 mod apply;
+mod blocking;
 mod codec;
+mod disk;
 mod fit;
 mod lead;
 mod log;
@@ -13,13 +15,18 @@ mod node;
 mod pending;
 mod propose;
 mod read_index;
+#[cfg(feature = "simulation")]
+mod seeded;
 mod serve;
+#[cfg(all(test, feature = "simulation"))]
+mod simulation;
 mod snapshot;
 mod transport;
 mod types;
 mod wire;
 
 pub use apply::Observer;
+pub use disk::{Done, LogDisk};
 pub use fit::fit_log;
 pub use members::{Configuration, Progress};
 pub use node::{Node, NodeError, NodeOptions, Status};
