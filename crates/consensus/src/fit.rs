@@ -4,12 +4,10 @@ use std::io;
 use std::sync::mpsc;
 
 use keelson_state::Position;
-use keelson_storage::{LogError, LogStore};
 
 use crate::codec;
+use crate::disk::{Done, LogDisk};
 use crate::log::PURGED;
-
-type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
 fn finished(start: impl FnOnce(Done)) -> io::Result<()> {
     let (done, result) = mpsc::channel();
@@ -20,17 +18,86 @@ fn finished(start: impl FnOnce(Done)) -> io::Result<()> {
 
 /// Lets go of all entries that `position` makes obsolete. What follows it is kept only if the log has
 /// exactly the entry of that position: anything else came from a leader that was not followed.
-pub fn fit_log(log: &LogStore, position: &Position) -> io::Result<()> {
+///
+/// `Ok(false)` when this member has got beyond that position by itself while the state was on its way, and let go of
+/// the entries up to there: the state must not be put in place. Entries that were promised to the leader would go.
+pub fn fit_log(log: &dyn LogDisk, position: &Position) -> io::Result<bool> {
     let at = position.index;
-    let same = match log.read(at..at + 1, usize::MAX).map_err(io::Error::other)?.pop() {
-        Some((index, row)) => codec::term_of(&codec::decode_entry(index, row)?.log_id) == position.term,
-        None => false,
-    };
+    let id = codec::log_id(position.term, at);
+    let purged = log.mark(PURGED).map_err(io::Error::other)?.map(|row| codec::decode_log_id(&row)).transpose()?;
+    if purged.as_ref().is_some_and(|purged| purged.index > at) {
+        return Ok(false);
+    }
+    let same = purged.as_ref() == Some(&id)
+        || match log.read(at..at + 1, usize::MAX).map_err(io::Error::other)?.pop() {
+            Some((index, row)) => codec::decode_entry(index, row)?.log_id == id,
+            None => false,
+        };
     if !same {
         finished(|done| log.truncate_from(0, done))?;
     }
-    let id = codec::log_id(position.term, at);
     finished(|done| log.purge(at, PURGED, codec::encode_log_id(&id), done))?;
     // A purge is not synced by itself; an empty append is.
-    finished(|done| log.append(Vec::new(), done))
+    finished(|done| log.append(Vec::new(), done))?;
+    Ok(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use keelson_storage::LogStore;
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::types::RaftEntry;
+
+    fn row(term: u64, index: u64) -> (u64, Bytes) {
+        (index, codec::encode_entry(&RaftEntry { log_id: codec::log_id(term, index), payload: EntryPayload::Blank }))
+    }
+
+    /// A log with entries of term 2 in `from..to`, what is before purged.
+    fn log(dir: &tempfile::TempDir, from: u64, to: u64) -> LogStore {
+        let log = LogStore::open(dir.path(), false, Arc::new(|_, _| {})).unwrap();
+        let rows = (from..to).map(|index| row(2, index)).collect();
+        finished(|done| LogDisk::append(&log, rows, done)).unwrap();
+        if from > 1 {
+            let purged = codec::encode_log_id(&codec::log_id(2, from - 1));
+            finished(|done| LogDisk::purge(&log, from - 1, PURGED, purged, done)).unwrap();
+        }
+        log
+    }
+
+    fn at(term: u64, index: u64) -> Position {
+        Position { term, index, membership: None }
+    }
+
+    fn left(log: &LogStore) -> (Option<u64>, Option<u64>) {
+        let bounds = log.bounds().unwrap();
+        (bounds.first, bounds.last)
+    }
+
+    #[test]
+    fn what_follows_an_arrived_state_is_kept_only_if_it_follows_from_it() {
+        for (position, kept) in [(at(2, 5), Some(9)), (at(1, 5), None), (at(2, 20), None)] {
+            let dir = tempfile::tempdir().unwrap();
+            let log = log(&dir, 1, 10);
+            // A second time too: the process may have died before the state was put in place.
+            for _ in 0..2 {
+                assert!(fit_log(&log, &position).unwrap());
+                assert_eq!(left(&log), (kept.map(|_| 6), kept), "{position:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_the_log_has_left_behind_takes_nothing_from_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(&dir, 8, 12);
+        assert!(!fit_log(&log, &at(2, 5)).unwrap());
+        assert_eq!(left(&log), (Some(8), Some(11)));
+        assert!(fit_log(&log, &at(2, 7)).unwrap());
+        assert_eq!(left(&log), (Some(8), Some(11)));
+    }
 }

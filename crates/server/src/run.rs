@@ -240,7 +240,10 @@ fn take_arrived(data_dir: &DataDir, log: &LogStore) -> anyhow::Result<()> {
             .context("the state that has arrived has no position")?;
         let position: Position = prost::Message::decode(row)?;
         tracing::info!(index = position.index, term = position.term, "taking the state that has arrived");
-        fit_log(log, &position)?;
+        if !fit_log(log, &position)? {
+            tracing::info!(index = position.index, "this member has got further by itself meanwhile; the state is not taken");
+            return Ok(arrived.discard()?);
+        }
     }
     Ok(arrived.put_in_place()?)
 }

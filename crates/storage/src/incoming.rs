@@ -174,6 +174,13 @@ impl Arrived {
         self.folder.as_deref()
     }
 
+    /// Lets go of it: this member has no use for it.
+    pub fn discard(self) -> io::Result<()> {
+        fs::remove_file(self.data_dir.join(MARKER))?;
+        sync_folder(&self.data_dir)?;
+        fs::remove_dir_all(self.data_dir.join(FOLDER))
+    }
+
     /// Makes it the state of this member. The log must fit it already.
     pub fn put_in_place(self) -> io::Result<()> {
         let (state, old) = (self.data_dir.join(STATE), self.data_dir.join(OLD));
@@ -242,7 +249,9 @@ mod tests {
         // Another checkpoint takes the place of what was begun.
         let other = Incoming::open(dir.path(), "d", files(&[])).unwrap();
         other.complete().unwrap();
-        let folder = Arrived::find(dir.path()).unwrap().unwrap().folder().unwrap().to_owned();
-        assert!(folder.ends_with("incoming/d"));
+        let arrived = Arrived::find(dir.path()).unwrap().unwrap();
+        assert!(arrived.folder().unwrap().ends_with("incoming/d"));
+        arrived.discard().unwrap();
+        assert!(Arrived::find(dir.path()).unwrap().is_none() && !dir.path().join(FOLDER).exists());
     }
 }
