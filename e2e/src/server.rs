@@ -13,6 +13,7 @@ use keelson_api::etcdserverpb::kv_client::KvClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::chaos::network::Seat;
 use crate::ports::{Ports, Reservation};
 use crate::program::Program;
 use crate::wait;
@@ -32,10 +33,15 @@ pub struct Server {
     extra_flags: Vec<String>,
     env: BTreeMap<&'static str, String>,
     ulimit: Option<&'static str>,
+    /// Where it listens: on loopback, unless it has a network namespace of its own.
+    host: String,
+    namespace: Option<String>,
     ports: Ports,
     dir: TempDir,
     child: Option<Child>,
 }
+
+const LOOPBACK: &str = "127.0.0.1";
 
 impl Server {
     /// Starts a single-member server with an empty data folder and waits until it answers.
@@ -54,6 +60,8 @@ impl Server {
                 extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
                 env: BTreeMap::new(),
                 ulimit: None,
+                host: LOOPBACK.to_owned(),
+                namespace: None,
                 ports: reservation.ports()?,
                 dir: TempDir::with_prefix("keelson-e2e-")?,
                 child: None,
@@ -78,10 +86,19 @@ impl Server {
             extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
             env: BTreeMap::new(),
             ulimit: None,
+            host: LOOPBACK.to_owned(),
+            namespace: None,
             ports,
             dir: TempDir::with_prefix("keelson-e2e-")?,
             child: None,
         })
+    }
+
+    /// Moves to a network namespace, before it is started.
+    pub fn sit(&mut self, seat: &Seat) {
+        self.host.clone_from(&seat.address);
+        self.namespace = Some(seat.namespace.clone());
+        self.ports = seat.ports;
     }
 
     /// Which members the flags name from now on, and whether the cluster is there already.
@@ -100,11 +117,11 @@ impl Server {
     }
 
     pub fn client_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.client)
+        format!("http://{}:{}", self.host, self.ports.client)
     }
 
     pub fn peer_url(&self) -> String {
-        format!("http://127.0.0.1:{}", self.ports.peer)
+        format!("http://{}:{}", self.host, self.ports.peer)
     }
 
     pub fn data_dir(&self) -> PathBuf {
@@ -170,6 +187,11 @@ impl Server {
     /// Limits the processes started from now on, in the words of the shell's `ulimit`.
     pub fn set_ulimit(&mut self, ulimit: &'static str) {
         self.ulimit = Some(ulimit);
+    }
+
+    /// Whether it has been started, and neither stopped nor killed since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
     }
 
     /// How the process ended, if it has ended without being asked to.
@@ -284,6 +306,11 @@ impl Server {
 
     fn command(&self) -> Result<Command> {
         let path = self.program.path()?;
+        if let Some(namespace) = &self.namespace {
+            let mut inside = Command::new("ip");
+            inside.args(["netns", "exec", namespace]).arg(path);
+            return Ok(inside);
+        }
         let Some(ulimit) = self.ulimit else { return Ok(Command::new(path)) };
         let mut shell = Command::new("sh");
         shell.args(["-c", &format!("ulimit {ulimit} && exec \"$0\" \"$@\"")]).arg(path);
