@@ -6,29 +6,22 @@
 //! `KEELSON_UNDER_TEST=etcd` runs it on etcd, which tests the test.
 
 use std::env;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, bail, ensure};
-use hyper::Method;
-use keelson_e2e::kubernetes::apiserver::{ApiServer, EVENT_TTL};
+use anyhow::{Context, Result, ensure};
+use keelson_e2e::kubernetes::apiserver::ApiServer;
 use keelson_e2e::kubernetes::client::Client;
-use keelson_e2e::kubernetes::ledger::Ledger;
-use keelson_e2e::kubernetes::load::{Lists, Load};
+use keelson_e2e::kubernetes::load::Load;
 use keelson_e2e::kubernetes::metrics::Metrics;
-use keelson_e2e::kubernetes::object::{KINDS, Kind, NAMESPACES, namespace, widget_definition};
+use keelson_e2e::kubernetes::object::Kind;
 use keelson_e2e::kubernetes::past::Past;
+use keelson_e2e::kubernetes::steps::{RECOVERY_LIMIT, complete, events_are_the_writes, healthy, lists_are_the_events, prepare};
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
-use keelson_e2e::wait;
-use serde_json::json;
 
 const WORKERS: usize = 8;
-/// After the store's restart; gRPC's longest pause between two attempts is three seconds.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 /// Acknowledged writes between one crash and the next.
 const WRITES_BETWEEN_KILLS: u64 = 300;
-/// Later than that an expired event must not be there.
-const EXPIRY_LIMIT: Duration = Duration::from_secs(30);
 
 /// The apiserver's count of requests to the store that failed.
 const STORE_ERRORS: &str = "etcd_request_errors_total";
@@ -101,65 +94,6 @@ async fn scenario(store: &mut Server, apiserver: &mut ApiServer) -> Result<()> {
     complete(apiserver)
 }
 
-async fn prepare(client: &Client) -> Result<()> {
-    let create = async |path: &str, body| {
-        let answer = client.call(Method::POST, path, Some(&body)).await?;
-        ensure!(answer.status == 201, "{path}: status {}: {}", answer.status, answer.text());
-        Ok(())
-    };
-    create("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", widget_definition()).await?;
-    for number in 0..NAMESPACES {
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace(number)}});
-        create("/api/v1/namespaces", namespace).await?;
-    }
-    wait::until("custom resources are served", RECOVERY_LIMIT, async || {
-        Ok(client.get(&Kind::Widget.collection(None)).await?.status == 200)
-    })
-    .await
-}
-
-async fn healthy(client: &Client) -> Result<()> {
-    for path in ["/readyz", "/healthz/etcd", "/readyz/etcd-readiness"] {
-        let answer = client.get(path).await?;
-        ensure!(answer.status == 200, "{path}: status {}: {}", answer.status, answer.text());
-    }
-    Ok(())
-}
-
-async fn events_are_the_writes(load: &mut Load, ledger: &Ledger) -> Result<()> {
-    for kind in KINDS {
-        let (history, expected) = (load.history(kind), ledger.changes(kind));
-        let limit = if kind == Kind::Event { EVENT_TTL + EXPIRY_LIMIT } else { RECOVERY_LIMIT };
-        let seen = load.until("all changes are seen", limit, async |_| Ok(history.lock().ours() >= expected)).await;
-        let compared = alike(&format!("{expected} changes of {kind:?}"), ledger.differences(kind, &history.lock()));
-        match (seen, compared) {
-            // Which ones, beside why.
-            (Err(why), Err(which)) => return Err(why.context(which.to_string())),
-            (seen, compared) => seen.and(compared)?,
-        }
-    }
-    Ok(())
-}
-
-async fn lists_are_the_events(load: &mut Load, lists: Lists) -> Result<()> {
-    for (kind, list) in lists {
-        let history = load.history(kind);
-        let there = async |_: &_| Ok(history.lock().revision() >= list.revision);
-        load.until("the watch is where the list was", RECOVERY_LIMIT, there).await?;
-        alike(&list.request, history.lock().differences(&list))?;
-    }
-    Ok(())
-}
-
-fn alike(what: &str, differences: Vec<String>) -> Result<()> {
-    const TOLD: usize = 5;
-    if !differences.is_empty() {
-        let first: Vec<&String> = differences.iter().take(TOLD).collect();
-        bail!("{what}: {} differences: {first:#?}", differences.len());
-    }
-    Ok(())
-}
-
 /// Before the first crash no request to the store may have failed, and the apiserver must have
 /// used all that it can use of the store.
 async fn undisturbed(apiserver: &ApiServer, client: &Client) -> Result<()> {
@@ -179,13 +113,4 @@ async fn undisturbed(apiserver: &ApiServer, client: &Client) -> Result<()> {
     ensure!(late * 50.0 <= all, "the cache falls behind: {}", metrics.tell(consistent));
     ensure!(metrics.sum("etcd_bookmark_total", &[]) > 0.0, "no progress was told");
     complete(apiserver)
-}
-
-/// The apiserver must not have met anything that the store lacks.
-fn complete(apiserver: &ApiServer) -> Result<()> {
-    for text in ["Unimplemented", "unimplemented", "does not support", "panic"] {
-        let lines = apiserver.log_lines_with(text)?;
-        ensure!(lines.is_empty(), "the apiserver's log: {lines:#?}");
-    }
-    Ok(())
 }
