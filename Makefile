@@ -7,13 +7,15 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build run test soak fuzz bench verify peers
+.PHONY: help setup setup-build build run test simulate chaos soak fuzz bench verify peers
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
 	@echo "make test    set up and run every test (builds real etcd and Kubernetes to compare with)"
 	@echo "make build   release binaries in bin/"
 	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
+	@echo "make simulate  the cluster logic on a simulated network, clock and disk, for SIM_SECONDS=60"
+	@echo "make chaos   three members under load and every fault, for MINUTES=60"
 	@echo "make soak    the long tests"
 	@echo "make fuzz    every fuzz target, guided by coverage, for SECONDS=60 each (needs cargo-bolero)"
 	@echo "make verify  formatting, lints, dependency rules"
@@ -50,13 +52,30 @@ peers: setup
 test: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace
+	$(SIMULATE)
+
+# A build of its own: in it the clock can stand still.
+SIM_SECONDS ?= 60
+SIMULATE = KEELSON_SIM_SECONDS=$(SIM_SECONDS) $(CARGO) test --release --locked -p keelson-consensus --features simulation simulation::
+simulate: setup-build
+	$(SIMULATE)
+
+MINUTES ?= 60
+chaos: setup peers
+	$(CARGO) build --release --locked -p keelson-server
+	KEELSON_CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(CARGO) test --release --locked -p keelson-e2e --test chaos -- --nocapture \
+	  everything_stays_linearizable_and_watched_under_every_fault
 
 soak: export KEELSON_KILLS ?= 5000
 soak: export KEELSON_POWER_CUTS ?= 1000
 soak: export KEELSON_KUBE_KILLS ?= 40
+soak: export KEELSON_KUBE_CHURN ?= 1200
+soak: export KEELSON_CHAOS_SECONDS ?= 7200
+soak: SIM_SECONDS = 7200
 soak: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace -- --include-ignored
+	$(SIMULATE)
 
 # Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.
 FUZZ_CRATES ?= api mvcc state storage consensus server
