@@ -65,6 +65,8 @@ struct Inner {
     stall: Duration,
     /// Nobody serves the queue: everything is done on the spot.
     at_once: bool,
+    /// It says that everything is durable, and syncs nothing: to see that this is found out.
+    lies: bool,
 }
 
 /// One member's log disk; clones share it. It outlives the member's process.
@@ -75,8 +77,8 @@ pub(super) struct SimDisk {
 }
 
 impl SimDisk {
-    pub(super) fn new() -> Self {
-        Self { inner: Arc::new(Mutex::new(Inner { at_once: true, ..Inner::default() })), wake: Arc::default() }
+    pub(super) fn new(lies: bool) -> Self {
+        Self { inner: Arc::new(Mutex::new(Inner { at_once: true, lies, ..Inner::default() })), wake: Arc::default() }
     }
 
     /// From now on operations wait for [`SimDisk::serve`].
@@ -99,7 +101,7 @@ impl SimDisk {
             let stall = {
                 let mut inner = self.inner.lock();
                 for (op, done) in ops {
-                    needs_sync |= op.needs_sync();
+                    needs_sync |= op.needs_sync() && !inner.lies;
                     op.apply(&mut inner.written);
                     inner.unsynced.push(op);
                     dones.extend(done);

@@ -44,6 +44,8 @@ pub(super) struct Surroundings {
     pub(super) net: Net,
     pub(super) truth: Shared,
     pub(super) frozen: Arc<Mutex<BTreeMap<String, Frozen>>>,
+    /// Disks say that they have synced, and have not.
+    pub(super) disks_lie: bool,
 }
 
 /// What the process is, while it runs.
@@ -86,8 +88,8 @@ impl Host {
             id,
             runs: 0,
             initial_voters,
+            disk: SimDisk::new(around.disks_lie),
             around,
-            disk: SimDisk::new(),
             flushed: Arc::default(),
             arrived: Arc::default(),
             process: None,

@@ -6,7 +6,8 @@
 //!
 //! It needs a build of its own, since the clock of the runtime has to stand still (`--features simulation`):
 //! `make simulate`. Environment: `KEELSON_SIM_SECONDS` of real time to try new seeds (60); `KEELSON_SIM_SEED` plays the
-//! one that a failure named; `KEELSON_SIM_LASTS` is how many simulated milliseconds one lasts.
+//! one that a failure named; `KEELSON_SIM_LASTS` is how many simulated milliseconds one lasts; `KEELSON_SIM_TRACE` names a file
+//! for all that happens.
 //!
 //! Not simulated: the transport's own checks of who calls (`server/peer`), the files of a checkpoint (it arrives whole or
 //! not at all), leases that expire by a clock, and a disk that lies.
@@ -34,7 +35,7 @@ fn number(name: &str) -> Option<u64> {
 fn run(seed: u64) -> Report {
     // A panic of consensus would not say which seed it was.
     println!("KEELSON_SIM_SEED={seed}");
-    World::run(seed, number("KEELSON_SIM_LASTS").unwrap_or(LASTS)).unwrap_or_else(|broken| panic!("{broken}"))
+    World::run(seed, number("KEELSON_SIM_LASTS").unwrap_or(LASTS), false).unwrap_or_else(|broken| panic!("{broken}"))
 }
 
 #[test]
@@ -44,6 +45,14 @@ fn the_same_seed_gives_the_same_run() {
         assert_eq!(first, second, "seed {seed}");
     }
     assert_ne!(run(1).trace, run(2).trace);
+}
+
+/// What is watched for can be seen: here syncs do nothing, as on a disk that lies.
+#[test]
+fn a_disk_that_does_not_sync_is_found_out() {
+    let broken = (1..=30).find_map(|seed| World::run(seed, LASTS, true).err());
+    let broken = broken.expect("power cuts took what was acknowledged, and nobody noticed");
+    println!("{broken}");
 }
 
 #[test]

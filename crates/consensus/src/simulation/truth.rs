@@ -2,7 +2,10 @@
 //! who led in which term, and what clients were told. The first violation is kept.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::{BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -18,16 +21,25 @@ use crate::apply::Observer;
 pub(super) type Changes = BTreeMap<Bytes, Option<Bytes>>;
 
 /// A hash over everything that happened, in order: equal for equal seeds.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Trace {
     hasher: DefaultHasher,
     steps: u64,
+    /// Where every step is written, too, if somebody wants to compare two runs.
+    written: Option<BufWriter<File>>,
 }
 
 impl Trace {
-    pub(super) fn note(&mut self, what: impl Hash) {
+    pub(super) fn note(&mut self, what: impl Hash + Debug) {
         what.hash(&mut self.hasher);
         self.steps += 1;
+        if let Some(file) = &mut self.written {
+            writeln!(file, "{what:?}").expect("the trace can be written");
+        }
+    }
+
+    pub(super) fn write_to(&mut self, path: &str) {
+        self.written = Some(BufWriter::new(File::create(path).expect("the trace can be created")));
     }
 
     pub(super) fn sum(&self) -> (u64, u64) {

@@ -66,11 +66,14 @@ pub(super) struct World {
 }
 
 impl World {
-    fn new(seed: u64) -> Result<Self, String> {
+    fn new(seed: u64, disks_lie: bool) -> Result<Self, String> {
         seeded::seed(seed);
         let mut rng = SmallRng::seed_from_u64(seed);
         let truth: Shared = Arc::new(Mutex::new(Truth::default()));
-        let around = Surroundings { net: Net::new(rng.random(), truth.clone()), truth, frozen: Arc::default() };
+        if let Ok(path) = std::env::var("KEELSON_SIM_TRACE") {
+            truth.lock().trace.write_to(&path);
+        }
+        let around = Surroundings { net: Net::new(rng.random(), truth.clone()), truth, frozen: Arc::default(), disks_lie };
         let first: Vec<u64> = (1..=FIRST).collect();
         let mut world = Self {
             now: 0,
@@ -96,8 +99,8 @@ impl World {
     }
 
     /// Runs a seed for so many simulated milliseconds; the error says what was violated, and how it came to that.
-    pub(super) fn run(seed: u64, lasts: Time) -> Result<Report, String> {
-        let mut world = Self::new(seed)?;
+    pub(super) fn run(seed: u64, lasts: Time, disks_lie: bool) -> Result<Report, String> {
+        let mut world = Self::new(seed, disks_lie)?;
         world.play(lasts).map_err(|broken| {
             let last = world.story.len().saturating_sub(20);
             format!("KEELSON_SIM_SEED={seed}, at {} ms: {broken}\n{}", world.now, world.story[last..].join("\n"))

@@ -1,5 +1,8 @@
 //! The runtime of openraft in a simulation: tokio's, but all its dice come from a seed of the thread, so that
-//! election timeouts can be repeated. openraft draws from nothing else.
+//! election timeouts can be repeated, and who waits for the same thing is woken in order ([`watch`]). openraft draws
+//! from nothing else.
+
+mod watch;
 
 use std::cell::Cell;
 use std::future::Future;
@@ -33,7 +36,7 @@ impl AsyncRuntime for Seeded {
     type Timeout<R, T: Future<Output = R> + OptionalSend> = <TokioRuntime as AsyncRuntime>::Timeout<R, T>;
     type ThreadLocalRng = SmallRng;
     type Mpsc = <TokioRuntime as AsyncRuntime>::Mpsc;
-    type Watch = <TokioRuntime as AsyncRuntime>::Watch;
+    type Watch = watch::OrderedWatch;
     type Oneshot = <TokioRuntime as AsyncRuntime>::Oneshot;
     type Mutex<T: OptionalSend + 'static> = <TokioRuntime as AsyncRuntime>::Mutex<T>;
 
