@@ -376,7 +376,7 @@ impl Chaos {
 
         let mut stories: Vec<Events> = Vec::new();
         for url in stage.urls() {
-            stories.push(whole_story(&url, end).await?);
+            stories.push(whole_story(&url, "", end).await?);
         }
         let story = &stories[0];
         for (number, other) in stories.iter().enumerate() {

@@ -168,9 +168,9 @@ async fn one_stream(url: &str, prefix: &str, told: &Mutex<Told>, rng: &mut StdRn
     Ok(())
 }
 
-/// Everything that one member tells of all keys, from the first revision to `newest`.
-pub async fn whole_story(url: &str, newest: i64) -> Result<Events> {
-    let mut stream = open(url, "", 1).await?;
+/// Everything that one member tells of keys with a prefix, from the first revision to `newest`.
+pub async fn whole_story(url: &str, prefix: &str, newest: i64) -> Result<Events> {
+    let mut stream = open(url, prefix, 1).await?;
     let mut told = Told::default();
     while told.events.newest() < newest {
         let response = tokio::time::timeout(SILENCE * 5, stream.responses.message()).await;
