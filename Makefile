@@ -7,7 +7,7 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build image run test soak fuzz bench verify peers node-peers up down e2e-node
+.PHONY: help setup setup-build build image run test simulate chaos soak fuzz bench verify peers node-peers up down e2e-node
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
@@ -15,6 +15,8 @@ help:
 	@echo "make build   release binaries in bin/"
 	@echo "make image   the container image, in bin/image.tar"
 	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
+	@echo "make simulate  the cluster logic on a simulated network, clock and disk, for SIM_SECONDS=60"
+	@echo "make chaos   three members under load and every fault, for MINUTES=60"
 	@echo "make soak    the long tests"
 	@echo "make fuzz    every fuzz target, guided by coverage, for SECONDS=60 each (needs cargo-bolero)"
 	@echo "make verify  formatting, lints, dependency rules"
@@ -78,13 +80,30 @@ e2e-node: build node-peers
 test: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace
+	$(SIMULATE)
+
+# A build of its own: in it the clock can stand still.
+SIM_SECONDS ?= 60
+SIMULATE = KEELSON_SIM_SECONDS=$(SIM_SECONDS) $(CARGO) test --release --locked -p keelson-consensus --features simulation simulation::
+simulate: setup-build
+	$(SIMULATE)
+
+MINUTES ?= 60
+chaos: setup peers
+	$(CARGO) build --release --locked -p keelson-server
+	KEELSON_CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(CARGO) test --release --locked -p keelson-e2e --test chaos -- --nocapture \
+	  everything_stays_linearizable_and_watched_under_every_fault
 
 soak: export KEELSON_KILLS ?= 5000
 soak: export KEELSON_POWER_CUTS ?= 1000
 soak: export KEELSON_KUBE_KILLS ?= 40
+soak: export KEELSON_KUBE_CHURN ?= 1200
+soak: export KEELSON_CHAOS_SECONDS ?= 7200
+soak: SIM_SECONDS = 7200
 soak: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace -- --include-ignored --skip on_a_node
+	$(SIMULATE)
 	$(MAKE) e2e-node
 
 # Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.

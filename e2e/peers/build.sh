@@ -10,7 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}/peers
-defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl helm)
+defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl helm linearizable)
 node=(etcdctl kube-apiserver kubectl kubelet kube-controller-manager kube-scheduler kube-proxy
     containerd containerd-shim-runc-v2 ctr coredns local-path-provisioner helm)
 
@@ -30,6 +30,7 @@ describe() {
         dir=provisioner pkg=github.com/rancher/local-path-provisioner ;;
     containerd | containerd-shim-runc-v2 | ctr)
         dir=containerd pkg=github.com/containerd/containerd/v2/cmd/$1 tags=no_btrfs,no_zfs,no_devmapper ;;
+    linearizable)      dir=porcupine pkg=. ;;
     kube-apiserver | kubectl | kubelet | kube-controller-manager | kube-scheduler | kube-proxy)
         dir=kubernetes pkg=k8s.io/kubernetes/cmd/$1
         local version major minor p

@@ -13,6 +13,7 @@ use keelson_api::etcdserverpb::{
 };
 use tonic::Request;
 
+use crate::chaos::network::Network;
 use crate::pki::Pki;
 use crate::ports::Reservation;
 use crate::program::Program;
@@ -71,15 +72,32 @@ impl Cluster {
             cluster.prepare(reservation)?;
         }
         drop(reservations);
-        let named = cluster.named();
-        for member in &mut cluster.members {
+        cluster.begin().await?;
+        Ok(cluster)
+    }
+
+    /// Members in the namespaces of a network, one in each; they are not started yet.
+    pub fn seated(program: Program, network: &Network, flags: &[&str]) -> Result<Self> {
+        let mut cluster = Self { program, flags: flags.iter().map(ToString::to_string).collect(), members: Vec::new() };
+        for (number, seat) in network.seats().iter().enumerate() {
+            let mut member = Server::member(program, &format!("m{number}"), seat.ports, flags)?;
+            member.sit(seat);
+            cluster.members.push(member);
+        }
+        Ok(cluster)
+    }
+
+    /// Starts the members that are there as a new cluster, and waits until all of them answer.
+    pub async fn begin(&mut self) -> Result<()> {
+        let named = self.named();
+        for member in &mut self.members {
             member.set_cluster(named.clone(), false);
             member.spawn()?;
         }
-        for member in &mut cluster.members {
+        for member in &mut self.members {
             member.ready().await?;
         }
-        Ok(cluster)
+        Ok(())
     }
 
     fn prepare(&mut self, reservation: &Reservation) -> Result<()> {
@@ -124,6 +142,22 @@ impl Cluster {
     pub async fn remove(&self, by: usize, id: u64) -> Result<()> {
         let mut client = ClusterClient::new(self.members[by].channel().await?);
         when_healthy(async || client.member_remove(limited(MemberRemoveRequest { id })).await).await.map(|_| ())
+    }
+
+    /// Puts a new member without data in the place of one: on its addresses, under its name. Waits until it serves.
+    pub async fn replace(&mut self, number: usize, by: usize) -> Result<()> {
+        let id = self.id(number).await?;
+        self.members[number].kill();
+        self.remove(by, id).await?;
+        std::fs::remove_dir_all(self.members[number].data_dir()).context("removing the data folder")?;
+        let request = MemberAddRequest { peer_ur_ls: vec![self.members[number].peer_url()], is_learner: false };
+        let mut client = ClusterClient::connect(self.members[by].client_url()).await?;
+        when_healthy(async || client.member_add(limited(request.clone())).await).await?;
+        let named = self.named();
+        let member = &mut self.members[number];
+        member.set_cluster(named, true);
+        member.spawn()?;
+        member.ready().await
     }
 
     pub async fn status(&self, number: usize) -> Result<StatusResponse> {

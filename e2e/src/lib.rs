@@ -3,9 +3,10 @@
 //! [`server`] runs one server, etcd or Keelson, and cleans up after it. [`oracle`] plays the same
 //! requests to two of them and reports the first answer that differs. [`etcdctl`] does the same
 //! one level up, through etcd's own command line. [`durability`] kills servers under load and audits
-//! what is left, [`power`] takes from their files what was not synced. [`raw`] speaks to them as no
+//! what is left, [`power`] takes from their files what was not synced. [`chaos`] does worse to whole clusters. [`raw`] speaks to them as no
 //! proper client does.
 
+pub mod chaos;
 pub mod cluster;
 pub mod dns;
 pub mod durability;

@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::chaos::network::Seat;
 use crate::dns::{self, Dns};
 use crate::pki::Pki;
 use crate::ports::{Ports, Reservation};
@@ -40,10 +41,15 @@ pub struct Server {
     ulimit: Option<&'static str>,
     /// What the process sees as `/etc/resolv.conf`, if not the machine's.
     resolv_conf: Option<PathBuf>,
+    /// Where it listens: on loopback, unless it has a network namespace of its own.
+    host: String,
+    namespace: Option<String>,
     ports: Ports,
     dir: TempDir,
     child: Option<Child>,
 }
+
+const LOOPBACK: &str = "127.0.0.1";
 
 impl Server {
     /// Starts a single-member server with an empty data folder and waits until it answers.
@@ -64,6 +70,8 @@ impl Server {
                 env: BTreeMap::new(),
                 ulimit: None,
                 resolv_conf: None,
+                host: LOOPBACK.to_owned(),
+                namespace: None,
                 ports: reservation.ports()?,
                 dir: TempDir::with_prefix("keelson-e2e-")?,
                 child: None,
@@ -90,10 +98,19 @@ impl Server {
             env: BTreeMap::new(),
             ulimit: None,
             resolv_conf: None,
+            host: LOOPBACK.to_owned(),
+            namespace: None,
             ports,
             dir: TempDir::with_prefix("keelson-e2e-")?,
             child: None,
         })
+    }
+
+    /// Moves to a network namespace, before it is started.
+    pub fn sit(&mut self, seat: &Seat) {
+        self.host.clone_from(&seat.address);
+        self.namespace = Some(seat.namespace.clone());
+        self.ports = seat.ports;
     }
 
     /// Which members the flags name from now on, and whether the cluster is there already.
@@ -127,11 +144,11 @@ impl Server {
     }
 
     pub fn client_url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.ports.client)
+        format!("{}://{}:{}", self.scheme(), self.host, self.ports.client)
     }
 
     pub fn peer_url(&self) -> String {
-        format!("{}://127.0.0.1:{}", self.scheme(), self.ports.peer)
+        format!("{}://{}:{}", self.scheme(), self.host, self.ports.peer)
     }
 
     const fn scheme(&self) -> &'static str {
@@ -221,6 +238,11 @@ impl Server {
     /// The processes started from now on ask this name server.
     pub fn set_resolver(&mut self, dns: &Dns) {
         self.resolv_conf = Some(dns.resolv_conf());
+    }
+
+    /// Whether it has been started, and neither stopped nor killed since.
+    pub fn is_started(&self) -> bool {
+        self.child.is_some()
     }
 
     /// How the process ended, if it has ended without being asked to.
@@ -339,6 +361,11 @@ impl Server {
 
     fn command(&self) -> Result<Command> {
         let path = self.program.path()?;
+        if let Some(namespace) = &self.namespace {
+            let mut inside = Command::new("ip");
+            inside.args(["netns", "exec", namespace]).arg(path);
+            return Ok(inside);
+        }
         let mut script = "exec \"$0\" \"$@\"".to_owned();
         if let Some(ulimit) = self.ulimit {
             script = format!("ulimit {ulimit} && {script}");

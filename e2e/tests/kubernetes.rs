@@ -6,7 +6,7 @@
 //! `KEELSON_UNDER_TEST=etcd` runs it on etcd, which tests the test.
 
 use std::env;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use keelson_e2e::kubernetes::apiserver::ApiServer;
@@ -15,13 +15,11 @@ use keelson_e2e::kubernetes::load::Load;
 use keelson_e2e::kubernetes::metrics::Metrics;
 use keelson_e2e::kubernetes::object::Kind;
 use keelson_e2e::kubernetes::past::Past;
-use keelson_e2e::kubernetes::verdict::{events_are_the_writes, lists_are_the_events, prepare};
+use keelson_e2e::kubernetes::steps::{RECOVERY_LIMIT, complete, events_are_the_writes, healthy, lists_are_the_events, prepare};
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 
 const WORKERS: usize = 8;
-/// After the store's restart; gRPC's longest pause between two attempts is three seconds.
-const RECOVERY_LIMIT: Duration = Duration::from_secs(30);
 /// Acknowledged writes between one crash and the next.
 const WRITES_BETWEEN_KILLS: u64 = 300;
 
@@ -96,14 +94,6 @@ async fn scenario(store: &mut Server, apiserver: &mut ApiServer) -> Result<()> {
     complete(apiserver)
 }
 
-async fn healthy(client: &Client) -> Result<()> {
-    for path in ["/readyz", "/healthz/etcd", "/readyz/etcd-readiness"] {
-        let answer = client.get(path).await?;
-        ensure!(answer.status == 200, "{path}: status {}: {}", answer.status, answer.text());
-    }
-    Ok(())
-}
-
 /// Before the first crash no request to the store may have failed, and the apiserver must have
 /// used all that it can use of the store.
 async fn undisturbed(apiserver: &ApiServer, client: &Client) -> Result<()> {
@@ -123,13 +113,4 @@ async fn undisturbed(apiserver: &ApiServer, client: &Client) -> Result<()> {
     ensure!(late * 50.0 <= all, "the cache falls behind: {}", metrics.tell(consistent));
     ensure!(metrics.sum("etcd_bookmark_total", &[]) > 0.0, "no progress was told");
     complete(apiserver)
-}
-
-/// The apiserver must not have met anything that the store lacks.
-fn complete(apiserver: &ApiServer) -> Result<()> {
-    for text in ["Unimplemented", "unimplemented", "does not support", "panic"] {
-        let lines = apiserver.log_lines_with(text)?;
-        ensure!(lines.is_empty(), "the apiserver's log: {lines:#?}");
-    }
-    Ok(())
 }

@@ -4,12 +4,10 @@ use std::io;
 use std::sync::mpsc;
 
 use keelson_state::Position;
-use keelson_storage::{LogError, LogStore};
 
 use crate::codec;
+use crate::disk::{Done, LogDisk};
 use crate::log::PURGED;
-
-type Done = Box<dyn FnOnce(Result<(), LogError>) + Send>;
 
 pub(crate) fn finished(start: impl FnOnce(Done)) -> io::Result<()> {
     let (done, result) = mpsc::channel();
@@ -23,7 +21,7 @@ pub(crate) fn finished(start: impl FnOnce(Done)) -> io::Result<()> {
 ///
 /// `Ok(false)` when this member has got beyond that position by itself while the state was on its way, and let go of
 /// the entries up to there: the state must not be put in place. Entries that were promised to the leader would go.
-pub fn fit_log(log: &LogStore, position: &Position) -> io::Result<bool> {
+pub fn fit_log(log: &dyn LogDisk, position: &Position) -> io::Result<bool> {
     let at = position.index;
     let id = codec::log_id(position.term, at);
     let purged = log.mark(PURGED).map(|row| codec::decode_log_id(&row)).transpose()?;
@@ -47,6 +45,7 @@ mod tests {
     use std::sync::Arc;
 
     use bytes::Bytes;
+    use keelson_storage::LogStore;
     use openraft::EntryPayload;
 
     use super::*;
@@ -60,10 +59,10 @@ mod tests {
     fn log(dir: &tempfile::TempDir, from: u64, to: u64) -> LogStore {
         let log = LogStore::open(dir.path(), false, Arc::new(|_, _| {})).unwrap();
         let rows = (from..to).map(|index| row(2, index)).collect();
-        finished(|done| log.append(rows, done)).unwrap();
+        finished(|done| LogDisk::append(&log, rows, done)).unwrap();
         if from > 1 {
             let purged = codec::encode_log_id(&codec::log_id(2, from - 1));
-            finished(|done| log.purge(from - 1, PURGED, purged, done)).unwrap();
+            finished(|done| LogDisk::purge(&log, from - 1, PURGED, purged, done)).unwrap();
         }
         log
     }
@@ -73,7 +72,8 @@ mod tests {
     }
 
     fn left(log: &LogStore) -> (Option<u64>, Option<u64>) {
-        (log.bounds().first, log.bounds().last)
+        let bounds = log.bounds();
+        (bounds.first, bounds.last)
     }
 
     #[test]

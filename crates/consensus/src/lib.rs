@@ -3,7 +3,9 @@
 
 mod alone;
 mod apply;
+mod blocking;
 mod codec;
+mod disk;
 mod fit;
 mod lead;
 mod log;
@@ -14,7 +16,11 @@ mod node;
 mod pending;
 mod propose;
 mod read_index;
+#[cfg(feature = "simulation")]
+mod seeded;
 mod serve;
+#[cfg(all(test, feature = "simulation"))]
+mod simulation;
 mod snapshot;
 mod transport;
 mod types;
@@ -22,6 +28,7 @@ mod wire;
 
 pub use alone::leave_others;
 pub use apply::Observer;
+pub use disk::{Done, LogDisk};
 pub use fit::fit_log;
 pub use members::{Configuration, Progress};
 pub use node::{Node, NodeError, NodeOptions, Status};

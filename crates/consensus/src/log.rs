@@ -1,4 +1,4 @@
-//! openraft's log storage on [`LogStore`], with the newest entries kept decoded in memory: they are
+//! openraft's log storage on a [`LogDisk`], with the newest entries kept decoded in memory: they are
 //! about to be replicated and applied, and must not be read back from disk for it.
 
 use std::collections::VecDeque;
@@ -7,13 +7,15 @@ use std::io;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use keelson_storage::{LogError, LogStore};
+use keelson_storage::LogError;
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 use tokio::sync::{oneshot, watch};
 
+use crate::blocking::off_thread;
 use crate::codec;
+use crate::disk::{Done, LogDisk};
 use crate::types::{RaftEntry, RaftLogId, RaftVote, Types};
 
 /// Bytes of entries kept in memory.
@@ -89,7 +91,7 @@ impl Recent {
 }
 
 struct Inner {
-    store: LogStore,
+    store: Box<dyn LogDisk>,
     recent: Mutex<Recent>,
     durable: watch::Sender<u64>,
 }
@@ -105,7 +107,7 @@ fn io_error(e: LogError) -> io::Error {
 }
 
 /// Runs an operation of the log thread to its end.
-async fn finished(start: impl FnOnce(Box<dyn FnOnce(Result<(), LogError>) + Send>)) -> io::Result<()> {
+async fn finished(start: impl FnOnce(Done)) -> io::Result<()> {
     let (tx, rx) = oneshot::channel();
     start(Box::new(move |result| {
         // Nobody waits any more: the node is being stopped.
@@ -115,8 +117,9 @@ async fn finished(start: impl FnOnce(Box<dyn FnOnce(Result<(), LogError>) + Send
 }
 
 impl Log {
-    pub(crate) fn new(store: LogStore) -> io::Result<Self> {
+    pub(crate) fn new(store: impl LogDisk) -> io::Result<Self> {
         let last = store.bounds().last.unwrap_or(0);
+        let store = Box::new(store);
         let inner = Inner { store, recent: Mutex::default(), durable: watch::Sender::new(last) };
         Ok(Self { inner: Arc::new(inner) })
     }
@@ -148,7 +151,7 @@ impl Log {
             return Ok(entries);
         }
         let inner = self.inner.clone();
-        tokio::task::spawn_blocking(move || inner.read(from, to, max_bytes)).await.map_err(io::Error::other)?
+        off_thread(move || inner.read(from, to, max_bytes)).await
     }
 }
 
@@ -260,12 +263,13 @@ impl RaftLogStorage<Types> for Log {
             return Ok(());
         };
         let durable = self.inner.durable.clone();
-        self.inner.store.append(rows, move |result| {
+        let done = move |result: Result<(), LogError>| {
             if result.is_ok() {
                 durable.send_replace(last);
             }
             callback.io_completed(result.map_err(io_error));
-        });
+        };
+        self.inner.store.append(rows, Box::new(done));
         Ok(())
     }
 

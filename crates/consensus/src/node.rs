@@ -9,7 +9,7 @@ use keelson_api::Error;
 use keelson_api::keelson::Command;
 use keelson_mvcc::Backend;
 use keelson_state::{Machine, Position, Reply};
-use keelson_storage::{LogError, LogStore};
+use keelson_storage::LogError;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::apply::{Applier, Observer};
+use crate::blocking::off_thread;
+use crate::disk::LogDisk;
 use crate::log::Log;
 use crate::machine::{FlushedPosition, StateMachine};
 use crate::network::Peers;
@@ -103,7 +105,7 @@ impl Node {
     /// has been applied, so that no read goes back in time.
     pub fn start<B: Backend>(
         options: &NodeOptions,
-        log: LogStore,
+        log: impl LogDisk,
         machine: Machine<B>,
         position: Position,
         flushed: impl Fn() -> io::Result<Position> + Send + Sync + 'static,
@@ -118,6 +120,22 @@ impl Node {
             .thread_name("raft")
             .enable_all()
             .build()?;
+        let node = runtime.block_on(Self::open(options, log, machine, position, flushed, observer, transport, checkpoint))?;
+        *node.runtime.lock() = Some(runtime);
+        Ok(node)
+    }
+
+    /// As [`Node::start`], on the runtime that it is called on.
+    pub(crate) async fn open<B: Backend>(
+        options: &NodeOptions,
+        log: impl LogDisk,
+        machine: Machine<B>,
+        position: Position,
+        flushed: impl Fn() -> io::Result<Position> + Send + Sync + 'static,
+        observer: Arc<dyn Observer>,
+        transport: Arc<dyn Transport>,
+        checkpoint: MakeCheckpoint,
+    ) -> Result<Self, NodeError> {
         let log = Log::new(log)?;
         let pending = Arc::new(Pending::new(options.run));
         let applier = Applier::new(machine, position.clone(), observer, pending.clone());
@@ -128,24 +146,21 @@ impl Node {
         let checkpoints = Arc::new(Checkpoints::new(checkpoint));
         let election = Duration::from_millis(options.election_ms);
         let peers = Peers { transport: transport.clone(), checkpoints: checkpoints.clone(), stall: election };
-        let raft = runtime.block_on(start_raft(options, log.clone(), state_machine, peers))?;
+        let raft = start_raft(options, log.clone(), state_machine, peers).await?;
 
         let (proposals, proposal_queue) = mpsc::channel(QUEUE);
         let (reads, read_queue) = mpsc::channel(QUEUE);
         let member_id = options.member_id;
-        let reads_here = ReadIndex::start(member_id, raft.clone(), transport.clone(), &runtime);
-        runtime.spawn(propose::run(member_id, raft.clone(), pending, transport, proposal_queue));
-        runtime.spawn(read_index::run(reads_here.clone(), applied.clone(), read_queue));
-        runtime.spawn(choose_writer(raft.clone(), log));
-        runtime.spawn(purge(raft.clone(), flushed, checkpoints));
+        let reads_here = ReadIndex::start(member_id, raft.clone(), transport.clone());
+        tokio::spawn(propose::run(member_id, raft.clone(), pending, transport, proposal_queue));
+        tokio::spawn(read_index::run(reads_here.clone(), applied.clone(), read_queue));
+        tokio::spawn(choose_writer(raft.clone(), log));
+        tokio::spawn(purge(raft.clone(), flushed, checkpoints));
         let heard = Arc::new(Heard::new());
-        let runtime_later = Mutex::new(None);
-        let node = Self { raft, proposals, reads, applied, member_id, reads_here, heard, election, runtime: runtime_later };
-        let mut caught_up = node.applied.clone();
-        let wait = async { caught_up.wait_for(|a| *a >= committed).await.map(|_| ()) };
-        let waited = runtime.block_on(wait);
-        *node.runtime.lock() = Some(runtime);
-        waited.map_err(|_| NodeError::Start("applying the log failed; see the log above".into()))?;
+        let runtime = Mutex::new(None);
+        let node = Self { raft, proposals, reads, applied, member_id, reads_here, heard, election, runtime };
+        let caught_up = node.applied.clone().wait_for(|a| *a >= committed).await.map(|_| ());
+        caught_up.map_err(|_| NodeError::Start("applying the log failed; see the log above".into()))?;
         Ok(node)
     }
 
@@ -293,16 +308,15 @@ async fn purge(raft: Raft, flushed: FlushedPosition, checkpoints: Arc<Checkpoint
             continue;
         }
         let flushed = flushed.clone();
-        match tokio::task::spawn_blocking(move || flushed()).await {
-            Ok(Ok(position)) if position.index > reported => {
+        match off_thread(move || flushed()).await {
+            Ok(position) if position.index > reported => {
                 reported = position.index;
                 if raft.trigger().snapshot().await.is_err() {
                     return;
                 }
             }
-            Ok(Ok(_)) => {}
-            Ok(Err(e)) => tracing::error!(error = %e, "the flushed position cannot be read; the log is not purged"),
-            Err(_) => return,
+            Ok(_) => {}
+            Err(e) => tracing::error!(error = %e, "the flushed position cannot be read; the log is not purged"),
         }
     }
 }

@@ -8,7 +8,6 @@ use std::time::Duration;
 use keelson_api::Error;
 use openraft::errors::RaftError;
 use openraft::raft::ReadPolicy;
-use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::lead;
@@ -75,9 +74,10 @@ async fn round(reads: &ReadIndex, applied: &mut watch::Receiver<u64>, waiters: &
 }
 
 impl ReadIndex {
-    pub(crate) fn start(member_id: u64, raft: Raft, transport: Arc<dyn Transport>, runtime: &Runtime) -> Self {
+    /// Call it on the runtime of consensus.
+    pub(crate) fn start(member_id: u64, raft: Raft, transport: Arc<dyn Transport>) -> Self {
         let (proofs, asked) = mpsc::unbounded_channel();
-        runtime.spawn(provide(raft.clone(), asked));
+        tokio::spawn(provide(raft.clone(), asked));
         Self { member_id, raft, transport, proofs }
     }
 

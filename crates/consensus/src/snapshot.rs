@@ -7,11 +7,14 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keelson_api::keelson::peer;
 use keelson_state::Position;
 use parking_lot::Mutex;
+use tokio::time::Instant;
+
+use crate::blocking::off_thread;
 
 /// Entries are kept for so long after a checkpoint was sent, so that its receiver can go on from it.
 const GRACE: Duration = Duration::from_secs(30);
@@ -99,7 +102,7 @@ impl Checkpoints {
         }
         *self.newest.lock() = None;
         let make = self.make.clone();
-        let made = tokio::task::spawn_blocking(move || make()).await.map_err(io::Error::other)??;
+        let made = off_thread(move || make()).await?;
         let made = Arc::new(made);
         *self.newest.lock() = Some((Instant::now(), made.clone()));
         Ok(made)

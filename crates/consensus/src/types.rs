@@ -3,7 +3,9 @@
 use std::fmt;
 
 use bytes::Bytes;
-use openraft::impls::{BoxedErrorSource, InlineBatch, TokioRuntime, Vote, leader_id_std};
+#[cfg(not(feature = "simulation"))]
+use openraft::impls::TokioRuntime;
+use openraft::impls::{BoxedErrorSource, InlineBatch, Vote, leader_id_std};
 use openraft::raft::responder::Responder;
 use openraft::vote::RaftLeaderId;
 use openraft::{EmptyNode, Entry, EntryPayload, LogId, OptionalSend, RaftTypeConfig};
@@ -54,7 +56,10 @@ impl RaftTypeConfig for Types {
     type Vote = Vote<Self::LeaderId>;
     type Payload = EntryPayload<Batch, u64, EmptyNode>;
     type Entry = Entry<<Self::LeaderId as RaftLeaderId>::Committed, Self::Payload>;
+    #[cfg(not(feature = "simulation"))]
     type AsyncRuntime = TokioRuntime;
+    #[cfg(feature = "simulation")]
+    type AsyncRuntime = crate::seeded::Seeded;
     type Responder<T>
         = Callback<T>
     where

@@ -17,6 +17,14 @@ pub struct MemoryBackend {
     rows: Arc<RwLock<Arc<Rows>>>,
 }
 
+impl MemoryBackend {
+    /// What is there now, as an engine of its own: neither sees what is written to the other from here on.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self { rows: Arc::new(RwLock::new(self.rows.read().clone())) }
+    }
+}
+
 enum Op {
     Put(Table, Vec<u8>, Bytes),
     Delete(Table, Vec<u8>),

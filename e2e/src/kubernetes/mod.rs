@@ -5,7 +5,8 @@
 //! alone and keeps a [`history`]. [`reader`]s take lists of every sort meanwhile. At the end the
 //! history must be the ledger, change by change, and every list must be the history's state at the
 //! list's own revision. [`traffic`] knows when requests may fail: while the store is down. [`past`] asks for
-//! revisions that the apiserver has compacted, [`metrics`] what it used of the store, [`verdict`] whether all of it agrees.
+//! revisions that the apiserver has compacted, [`metrics`] what it used of the store.
+//! [`steps`] are what every scenario has.
 
 pub mod apiserver;
 pub mod client;
@@ -16,7 +17,7 @@ pub mod metrics;
 pub mod object;
 pub mod past;
 pub mod reader;
+pub mod steps;
 pub mod traffic;
-pub mod verdict;
 pub mod watcher;
 pub mod worker;

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use keelson_e2e::kubernetes::apiserver::ApiServer;
 use keelson_e2e::kubernetes::load::Load;
-use keelson_e2e::kubernetes::verdict::{events_are_the_writes, lists_are_the_events, prepare};
+use keelson_e2e::kubernetes::steps::{events_are_the_writes, lists_are_the_events, prepare};
 use keelson_e2e::node::{Place, figure};
 use keelson_e2e::wait;
 use serde_json::json;

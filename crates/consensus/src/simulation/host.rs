@@ -1,0 +1,298 @@
+//! One member: its disk, what of its state is on disk, and its process, which comes and goes. Each process has a
+//! runtime of its own with a clock that stands still unless the world moves it; a crash drops the runtime with all
+//! that was going on in it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use keelson_api::keelson::peer;
+use keelson_mvcc::{Backend, MemoryBackend, ReadMode, Table};
+use keelson_state::{APPLIED, Machine, Position};
+use parking_lot::Mutex;
+use prost::Message;
+use rand::RngExt;
+use rand::rngs::SmallRng;
+use tokio::runtime::Runtime;
+use tokio::sync::mpsc;
+
+use super::disk::SimDisk;
+use super::net::{Call, Delivery, Frozen, Net, Reply, SimTransport, Time};
+use super::truth::{Shared, Witness};
+use crate::disk::LogDisk;
+use crate::fit::fit_log;
+use crate::node::{Node, NodeOptions};
+use crate::snapshot::{Checkpoint, MakeCheckpoint};
+use crate::transport::PeerError;
+
+/// Shorter than real ones, with the same proportions: a simulated second has more elections.
+const HEARTBEAT: u64 = 30;
+const ELECTION: u64 = 300;
+/// Few, so that members that were away need the whole state.
+const KEPT: u64 = 40;
+/// Milliseconds that a whole state is on its way, at most.
+const TRANSFER: u64 = 3000;
+
+pub(super) type State = Arc<keelson_state::Shared<MemoryBackend>>;
+
+/// What all members of a world share.
+#[derive(Clone)]
+pub(super) struct Surroundings {
+    pub(super) net: Net,
+    pub(super) truth: Shared,
+    pub(super) frozen: Arc<Mutex<BTreeMap<String, Frozen>>>,
+    /// Disks say that they have synced, and have not.
+    pub(super) disks_lie: bool,
+}
+
+/// What the process is, while it runs.
+struct Process {
+    runtime: Runtime,
+    /// There once it has started.
+    node: Arc<Mutex<Option<Arc<Node>>>>,
+    failed: Arc<Mutex<Option<String>>>,
+    state: State,
+    backend: MemoryBackend,
+    listens: bool,
+}
+
+pub(super) struct Host {
+    pub(super) id: u64,
+    pub(super) runs: u64,
+    initial_voters: Vec<u64>,
+    around: Surroundings,
+    disk: SimDisk,
+    flushed: Arc<Mutex<MemoryBackend>>,
+    /// A state that has arrived whole and waits for the next start.
+    arrived: Arc<Mutex<Option<Frozen>>>,
+    process: Option<Process>,
+    /// How far its clock has got.
+    clock: Time,
+    /// The process stands still until then.
+    pub(super) asleep_until: Time,
+    /// Committed entries up to here have been compared with everybody's.
+    compared: u64,
+}
+
+pub(super) fn position_of(backend: &MemoryBackend) -> io::Result<Position> {
+    let row = backend.get(Table::Meta, APPLIED, ReadMode::Blocking).map_err(io::Error::other)?;
+    row.map_or(Ok(Position::default()), |row| Position::decode(row).map_err(io::Error::other))
+}
+
+impl Host {
+    pub(super) fn new(id: u64, initial_voters: Vec<u64>, around: Surroundings) -> Self {
+        Self {
+            id,
+            runs: 0,
+            initial_voters,
+            disk: SimDisk::new(around.disks_lie),
+            around,
+            flushed: Arc::default(),
+            arrived: Arc::default(),
+            process: None,
+            clock: 0,
+            asleep_until: 0,
+            compared: 0,
+        }
+    }
+
+    pub(super) fn runs_now(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// The node, once it serves.
+    pub(super) fn node(&self) -> Option<Arc<Node>> {
+        self.process.as_ref().and_then(|p| p.node.lock().clone())
+    }
+
+    pub(super) fn state(&self) -> Option<State> {
+        self.process.as_ref().map(|p| p.state.clone())
+    }
+
+    pub(super) fn runtime(&self) -> Option<&Runtime> {
+        self.process.as_ref().map(|p| &p.runtime)
+    }
+
+    pub(super) fn stall(&self, more: Duration) {
+        self.disk.stall(more);
+    }
+
+    /// Starts the process on what is on its disks.
+    pub(super) fn start(&mut self, now: Time, rng: &mut SmallRng) -> Result<(), String> {
+        let text = |e: &dyn std::fmt::Display| format!("member {} cannot start: {e}", self.id);
+        if let Some(frozen) = self.arrived.lock().take() {
+            if fit_log(&self.disk, &frozen.position).map_err(|e| text(&e))? {
+                *self.flushed.lock() = frozen.state.fork();
+            }
+        }
+        let backend = self.flushed.lock().fork();
+        let (machine, position) = Machine::open(backend.clone()).map_err(|e| text(&e))?;
+        let state = machine.shared().clone();
+        self.runs += 1;
+        self.clock = now;
+        self.asleep_until = 0;
+        self.compared = position.index;
+        let options = NodeOptions {
+            member_id: self.id,
+            run: (self.id << 32) | self.runs,
+            initial_voters: self.initial_voters.clone(),
+            heartbeat_ms: HEARTBEAT,
+            election_ms: ELECTION,
+            entries_to_keep: KEPT,
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+        let runtime = runtime.map_err(|e| text(&e))?;
+        self.disk.begin();
+        runtime.spawn(self.disk.clone().serve(rng.random()));
+
+        let witness = Arc::new(Witness::new(self.id, self.around.truth.clone(), state.store.revision()));
+        let transport = Arc::new(SimTransport { me: self.id, net: self.around.net.clone(), frozen: self.around.frozen.clone() });
+        let flushed = self.flushed.clone();
+        let flushed = move || position_of(&flushed.lock());
+        let checkpoint = self.checkpoints(backend.clone());
+        let (node, failed): (Arc<Mutex<_>>, Arc<Mutex<_>>) = Default::default();
+        let (slot, failure, disk) = (node.clone(), failed.clone(), self.disk.clone());
+        runtime.spawn(async move {
+            match Node::open(&options, disk, machine, position, flushed, witness, transport, checkpoint).await {
+                Ok(node) => *slot.lock() = Some(Arc::new(node)),
+                Err(e) => *failure.lock() = Some(e.to_string()),
+            }
+        });
+        self.process = Some(Process { runtime, node, failed, state, backend, listens: false });
+        Ok(())
+    }
+
+    fn checkpoints(&self, backend: MemoryBackend) -> MakeCheckpoint {
+        let frozen = self.around.frozen.clone();
+        let (id, run) = (self.id, self.runs);
+        Arc::new(move || {
+            let state = backend.fork();
+            let position = position_of(&state)?;
+            let mut frozen = frozen.lock();
+            let name = format!("{id}-{run}-{}", frozen.len());
+            frozen.insert(name.clone(), Frozen { position: position.clone(), state });
+            // There are no files, and nothing is at this path.
+            let path = PathBuf::from("/nonexistent/keelson-simulation").join(&name);
+            Ok(Checkpoint { name, path, position, files: Vec::new() })
+        })
+    }
+
+    /// Lets the process live up to a time; it may have found out by then that it cannot go on.
+    pub(super) fn step(&mut self, now: Time) -> Result<(), String> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if now < self.asleep_until {
+            return Ok(());
+        }
+        let behind = now.saturating_sub(self.clock);
+        self.clock = now;
+        process.runtime.block_on(async {
+            if behind > 1 {
+                // It was asleep: all its timers are late at once.
+                tokio::time::advance(Duration::from_millis(behind - 1)).await;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        });
+        if let Some(failed) = process.failed.lock().take() {
+            return Err(format!("member {} cannot start: {failed}", self.id));
+        }
+        let node = process.node.lock().clone();
+        if let Some(node) = node {
+            if !process.listens {
+                process.listens = true;
+                self.around.net.listen(self.id, self.runs);
+            }
+            let status = node.status();
+            if let Some(failed) = status.failed {
+                return Err(format!("consensus of member {} has failed: {failed}", self.id));
+            }
+            self.compare(status.applied);
+            if status.is_leader {
+                self.around.truth.lock().leads(self.id, status.term);
+            }
+        }
+        Ok(())
+    }
+
+    /// Entries that were applied since the last look are what others have applied.
+    fn compare(&mut self, applied: u64) {
+        let rows = self.disk.read(self.compared + 1..applied + 1, usize::MAX).unwrap_or_default();
+        let mut truth = self.around.truth.lock();
+        for (index, row) in rows {
+            truth.committed(self.id, index, row);
+        }
+        self.compared = self.compared.max(applied);
+    }
+
+    /// A state has arrived: the process is to start anew with it.
+    pub(super) fn wants_to_start_anew(&self) -> bool {
+        self.process.is_some() && self.arrived.lock().is_some()
+    }
+
+    /// The state as it is now gets to the disk.
+    pub(super) fn flush(&self) {
+        if let Some(process) = &self.process {
+            *self.flushed.lock() = process.backend.fork();
+        }
+    }
+
+    pub(super) fn crash(&mut self, rng: &mut SmallRng, power: bool) {
+        self.around.net.gone(self.id);
+        let Some(process) = self.process.take() else { return };
+        drop(process.node.lock().take());
+        drop(process);
+        self.disk.crash(rng, power);
+    }
+
+    /// Does what another member asks, if the process lives.
+    pub(super) fn take(&self, delivery: Delivery, rng: &mut SmallRng) {
+        let (Some(node), Some(process)) = (self.node(), &self.process) else { return };
+        let net = self.around.net.clone();
+        let _inside = process.runtime.enter();
+        match delivery {
+            Delivery::Call { from, to, call, answer } => {
+                let arrived = self.arrived.clone();
+                let transfer = Duration::from_millis(rng.random_range(1..TRANSFER));
+                tokio::spawn(async move {
+                    let outcome = serve(&node, call, &arrived, transfer).await.map_err(|e| PeerError::Lost(e.to_string()));
+                    net.answer(to, from, answer, outcome);
+                });
+            }
+            Delivery::Stream { id, requests, .. } => drop(tokio::spawn(append(node, net, id, requests))),
+        }
+    }
+}
+
+async fn serve(node: &Node, call: Call, arrived: &Mutex<Option<Frozen>>, transfer: Duration) -> io::Result<Reply> {
+    Ok(match call {
+        Call::Vote(r) => Reply::Vote(node.vote(r).await?),
+        Call::Transfer(r) => Reply::Transfer(node.take_over(r).await?),
+        Call::Propose(r) => Reply::Propose(node.accept(r).await?),
+        Call::ReadIndex => Reply::ReadIndex(node.read_index().await),
+        Call::Snapshot(vote, frozen) => {
+            let last = peer::LogId { term: frozen.position.term, index: frozen.position.index };
+            Reply::Snapshot(match node.wants_checkpoint(Some(vote), last).await? {
+                Err(higher) => peer::SnapshotReply { higher_vote: Some(higher), ..Default::default() },
+                Ok(wanted) => {
+                    if wanted {
+                        // Its files come one after the other, and whoever leads may change meanwhile.
+                        tokio::time::sleep(transfer).await;
+                        *arrived.lock() = Some(frozen);
+                    }
+                    peer::SnapshotReply { complete: true, ..Default::default() }
+                }
+            })
+        }
+    })
+}
+
+async fn append(node: Arc<Node>, net: Net, id: u64, mut requests: mpsc::UnboundedReceiver<peer::AppendRequest>) {
+    let requests = futures::stream::poll_fn(move |cx| requests.poll_recv(cx)).map(Ok).boxed();
+    let mut replies = node.append(requests);
+    while let Some(reply) = replies.next().await {
+        net.send_up(id, Some(reply.map_err(|e| PeerError::Lost(e.to_string()))));
+    }
+    net.send_up(id, None);
+}

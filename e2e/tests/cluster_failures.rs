@@ -1,0 +1,194 @@
+//! Ways in which stores of this kind have failed as clusters, each as a test of its own. The numbers are those of
+//! etcd's issues. Needs root, for network namespaces.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use keelson_api::etcdserverpb::kv_client::KvClient;
+use keelson_api::etcdserverpb::lease_client::LeaseClient;
+use keelson_api::etcdserverpb::watch_client::WatchClient;
+use keelson_api::etcdserverpb::watch_request::RequestUnion;
+use keelson_api::etcdserverpb::{
+    LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest,
+};
+use keelson_e2e::chaos::network::Network;
+use keelson_e2e::chaos::stall::Stall;
+use keelson_e2e::chaos::watchers::{Watcher, whole_story};
+use keelson_e2e::cluster::Cluster;
+use keelson_e2e::program::Program;
+use keelson_e2e::wait;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::task::JoinSet;
+
+const ALL: [usize; 3] = [0, 1, 2];
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// Each wants the machine for itself.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn three(network: &Network, flags: &[&str]) -> Result<Cluster> {
+    let mut cluster = Cluster::seated(Program::under_test()?, network, flags)?;
+    cluster.begin().await?;
+    Ok(cluster)
+}
+
+fn others(than: usize) -> [usize; 2] {
+    [(than + 1) % 3, (than + 2) % 3]
+}
+
+fn isolate(network: &mut Network, member: usize) -> Result<()> {
+    for other in others(member) {
+        network.cut(member, other)?;
+        network.cut(other, member)?;
+    }
+    Ok(())
+}
+
+/// 20418: a leader is stopped, another is elected, and the first goes on where it was: reads that wait at its door must
+/// not be answered from its past.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_slept_through_an_election_answers_no_read_from_its_past() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let network = Network::new(3)?;
+    let cluster = three(&network, &[]).await?;
+    for round in 0..3 {
+        let leader = cluster.leader(&ALL).await?;
+        let (old, new) = (format!("old {round}"), format!("new {round}"));
+        cluster.put(leader, "key", &old).await?;
+        let kv = KvClient::connect(cluster.members[leader].client_url()).await?;
+        kv.clone().range(RangeRequest { key: "key".into(), ..Default::default() }).await?;
+        cluster.members[leader].pause(true)?;
+        let next = cluster.leader(&others(leader)).await?;
+        cluster.put(next, "key", &new).await?;
+        let mut reads = JoinSet::new();
+        for _ in 0..50 {
+            let mut kv = kv.clone();
+            reads.spawn(async move { kv.range(RangeRequest { key: "key".into(), ..Default::default() }).await });
+        }
+        // They are in the sockets of the process when it wakes up.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        cluster.members[leader].pause(false)?;
+        while let Some(read) = reads.join_next().await {
+            // An error is no lie.
+            let Ok(answer) = read? else { continue };
+            let kv = answer.into_inner().kvs.pop().context("the key is there")?;
+            ensure!(kv.value == new, "{:?} was read after {new:?} had been acknowledged", kv.value);
+        }
+        cluster.agree(&ALL).await?;
+    }
+    Ok(())
+}
+
+/// 20221: a watch that begins in the future, on a member that is still in the past.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_the_future_on_a_lagging_member_is_told_of_nothing_older() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut network = Network::new(3)?;
+    let cluster = three(&network, &[]).await?;
+    let leader = cluster.leader(&ALL).await?;
+    let behind = others(leader)[0];
+    let before = cluster.put(leader, "key", "before").await?;
+    cluster.agree(&ALL).await?;
+    isolate(&mut network, behind)?;
+    for number in 0..20 {
+        cluster.put(leader, "key", &number.to_string()).await?;
+    }
+    let start_revision = before + 11;
+    let create = WatchCreateRequest { key: "key".into(), start_revision, progress_notify: true, ..Default::default() };
+    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
+    let requests = tokio_stream::StreamExt::chain(tokio_stream::once(request), tokio_stream::pending());
+    let mut watch = WatchClient::connect(cluster.members[behind].client_url()).await?;
+    let mut responses = watch.watch(requests).await?.into_inner();
+    ensure!(responses.message().await?.context("created")?.created);
+    network.heal()?;
+    let mut expected = start_revision;
+    while expected <= before + 20 {
+        let response = tokio::time::timeout(LIMIT, responses.message()).await??.context("the stream goes on")?;
+        for event in response.events {
+            let at = event.kv.context("a key")?.mod_revision;
+            ensure!(at == expected, "told of revision {at}, not {expected}");
+            expected += 1;
+        }
+    }
+    Ok(())
+}
+
+/// 15271 and 18055: a member is away for so long that it gets the whole state, twice in a row, with watches open on it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_on_a_member_that_gets_the_whole_state_never_goes_back_in_time() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut network = Network::new(3)?;
+    let cluster = three(&network, &["--snapshot-count=100"]).await?;
+    let leader = cluster.leader(&ALL).await?;
+    let behind = others(leader)[0];
+    let url = cluster.members[behind].client_url();
+    let watcher = Watcher::start(vec![url], 0, "told/", StdRng::seed_from_u64(1));
+    let bulk = "x".repeat(20_000);
+    let mut newest = 0;
+    for round in 1..=2 {
+        isolate(&mut network, behind)?;
+        // Enough for the others to write their state to the disk, and to let go of the log before it.
+        for number in 0..4000 {
+            cluster.put(leader, &format!("bulk/{}", number % 100), &bulk).await?;
+            if number % 10 == 0 {
+                newest = cluster.put(leader, &format!("told/{}", number % 7), &format!("{round}/{number}")).await?;
+            }
+        }
+        network.heal()?;
+        wait::until("the watch has caught up", LIMIT, async || Ok(watcher.newest() >= newest || watcher.broken().is_some()))
+            .await?;
+        cluster.agree(&ALL).await?;
+        let member = &cluster.members[behind];
+        let arrived = member.log().matches("taking the state that has arrived").count();
+        ensure!(member.program() == Program::Etcd || arrived >= round, "it caught up from the log in round {round}");
+    }
+    let told = watcher.told();
+    ensure!(told.broken.is_none(), "{:?}", told.broken);
+    let story = whole_story(&cluster.members[leader].client_url(), "told/", newest).await?;
+    let difference = story.difference(&told.events);
+    ensure!(difference.is_none(), "{difference:?}");
+    Ok(())
+}
+
+/// 15247: a leader that cannot write any more, and does not know yet that there is another one, must not end leases that
+/// are kept alive there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_was_replaced_ends_no_lease_that_is_kept_alive_elsewhere() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    const TTL: i64 = 3;
+    let mut network = Network::new(3)?;
+    let mut cluster = Cluster::seated(Program::under_test()?, &network, &[])?;
+    let mut stalls = Vec::new();
+    for member in &mut cluster.members {
+        let stall = Stall::new(&member.log_path().with_file_name("stall"))?;
+        for (name, value) in stall.environment() {
+            member.set_env(name, Some(value));
+        }
+        stalls.push(stall);
+    }
+    cluster.begin().await?;
+    let leader = cluster.leader(&ALL).await?;
+    let mut lease = LeaseClient::connect(cluster.members[leader].client_url()).await?;
+    let id = lease.lease_grant(LeaseGrantRequest { ttl: TTL, id: 0 }).await?.into_inner().id;
+    let mut kv = KvClient::connect(cluster.members[leader].client_url()).await?;
+    kv.put(PutRequest { key: "kept".into(), value: "alive".into(), lease: id, ..Default::default() }).await?;
+
+    stalls[leader].set(true)?;
+    isolate(&mut network, leader)?;
+    let next = cluster.leader(&others(leader)).await?;
+    let mut lease = LeaseClient::connect(cluster.members[next].client_url()).await?;
+    let end = tokio::time::Instant::now() + Duration::from_secs(3 * TTL.unsigned_abs());
+    while tokio::time::Instant::now() < end {
+        let keep = tokio_stream::once(LeaseKeepAliveRequest { id });
+        let kept = lease.lease_keep_alive(keep).await?.into_inner().message().await?.context("an answer")?;
+        ensure!(kept.ttl > 0, "the lease is gone from its new leader");
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    network.heal()?;
+    stalls[leader].set(false)?;
+    wait::until("the old leader is back", LIMIT, async || Ok(cluster.put(leader, "back", "x").await.is_ok())).await?;
+    cluster.agree(&ALL).await?;
+    ensure!(cluster.get(leader, "kept").await?.as_deref() == Some("alive"), "the old leader has ended the lease");
+    Ok(())
+}
