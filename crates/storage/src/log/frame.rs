@@ -17,12 +17,22 @@ const PURGE: u8 = 4;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
     /// An entry; its row lies here within the file.
-    Entry { index: u64, row: Range<usize> },
-    Mark { name: &'a str, value: &'a [u8] },
+    Entry {
+        index: u64,
+        row: Range<usize>,
+    },
+    Mark {
+        name: &'a str,
+        value: &'a [u8],
+    },
     /// All entries from `index` on are gone.
-    Truncate { index: u64 },
+    Truncate {
+        index: u64,
+    },
     /// All entries up to and including `index` are gone.
-    Purge { index: u64 },
+    Purge {
+        index: u64,
+    },
 }
 
 fn checksum(salt: u64, rest: &[u8]) -> u32 {

@@ -119,10 +119,7 @@ impl Writer {
             return Err(error.clone());
         }
         self.try_write(ops).map_err(|e| {
-            let error = LogError(format!(
-                "raft log: writing {} failed and must not be retried: {e}",
-                self.active.path.display()
-            ));
+            let error = LogError(format!("raft log: writing {} failed and must not be retried: {e}", self.active.path.display()));
             tracing::error!(error = %error, "the raft log is closed");
             self.failed = Some(error.clone());
             error
