@@ -4,7 +4,9 @@ mod background;
 mod bootstrap;
 mod config;
 mod conn;
+mod corruption;
 mod disk;
+mod exit;
 mod files;
 mod grpc;
 mod handover;
@@ -37,7 +39,7 @@ fn main() -> ExitCode {
         Ok(config::Outcome::Run(config)) => run::run(*config),
         Err(e) => {
             eprintln!("{e}\nRun keelson --help for all flags.");
-            ExitCode::from(2)
+            ExitCode::from(exit::USAGE)
         }
     }
 }

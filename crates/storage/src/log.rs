@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, Options, ReadOptions};
+use rocksdb::{ColumnFamilyDescriptor, DB, DBCompressionType, DBRecoveryMode, ErrorKind, Options, ReadOptions};
 
-use crate::log_thread::{self, Op};
+use crate::log_thread::{self, LogWaits, Op};
 use crate::state::max_open_files;
 
 pub(crate) const ENTRIES: &str = "entries";
@@ -38,6 +38,7 @@ pub struct LogStore {
     db: Arc<DB>,
     queue: mpsc::Sender<Op>,
     thread: Option<JoinHandle<()>>,
+    waits: Arc<LogWaits>,
 }
 
 fn error(e: impl std::fmt::Display) -> LogError {
@@ -73,17 +74,27 @@ impl LogStore {
         entries.set_max_write_buffer_number(3);
         let tables = [ColumnFamilyDescriptor::new(ENTRIES, entries), ColumnFamilyDescriptor::new(MARKS, Options::default())];
         let db = DB::open_cf_descriptors(&options, path, tables).map_err(|e| {
-            LogError(format!(
-                "cannot open the raft log {}: {e}; acknowledged writes may be among what is damaged, so it is not repaired: \
-                 remove this member, empty its data directory and add it again, or restore a backup",
-                path.display()
-            ))
+            let advice = match e.kind() {
+                ErrorKind::Corruption => {
+                    "acknowledged writes may be among what is damaged, so it is not repaired: remove this member, empty its \
+                     data directory and add it again, or restore a backup"
+                }
+                _ => "check that the disk is in order and has space, and that the files are readable",
+            };
+            LogError(format!("cannot open the raft log {}: {e}; {advice}", path.display()))
         })?;
         let db = Arc::new(db);
         let (queue, ops) = mpsc::channel();
-        let writer = log_thread::Writer::new(db.clone(), sync, observer);
+        let waits = Arc::new(LogWaits::new());
+        let writer = log_thread::Writer::new(db.clone(), sync, observer, waits.clone());
         let thread = std::thread::Builder::new().name("raft-log".into()).spawn(move || writer.run(&ops)).map_err(error)?;
-        Ok(Self { db, queue, thread: Some(thread) })
+        Ok(Self { db, queue, thread: Some(thread), waits })
+    }
+
+    /// How long its thread has been waiting for the disk.
+    #[must_use]
+    pub fn waits(&self) -> Arc<LogWaits> {
+        self.waits.clone()
     }
 
     /// Which entries are there.

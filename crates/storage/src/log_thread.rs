@@ -2,8 +2,9 @@
 //! batch, syncs once, and only then says so. A failed write is never retried: after a failed sync
 //! nobody knows what is on disk, so every later operation fails too.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rocksdb::{DB, WriteBatch, WriteOptions};
@@ -57,7 +58,45 @@ impl Op {
     }
 }
 
+/// Since when the log has been waiting for the disk.
+#[derive(Debug)]
+pub struct LogWaits {
+    start: Instant,
+    /// Microseconds from `start` to the begin of the write under way; `IDLE` while there is none.
+    begun: AtomicU64,
+}
+
+const IDLE: u64 = u64::MAX;
+
+impl LogWaits {
+    pub(crate) fn new() -> Self {
+        Self { start: Instant::now(), begun: AtomicU64::new(IDLE) }
+    }
+
+    fn micros(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_micros()).unwrap_or(IDLE - 1)
+    }
+
+    fn begin(&self) {
+        self.begun.store(self.micros(), Ordering::Relaxed);
+    }
+
+    fn end(&self) {
+        self.begun.store(IDLE, Ordering::Relaxed);
+    }
+
+    /// How long the write under way has taken so far; zero if there is none.
+    #[must_use]
+    pub fn so_far(&self) -> Duration {
+        match self.begun.load(Ordering::Relaxed) {
+            IDLE => Duration::ZERO,
+            begun => Duration::from_micros(self.micros().saturating_sub(begun)),
+        }
+    }
+}
+
 pub(crate) struct Writer {
+    waits: Arc<LogWaits>,
     db: Arc<DB>,
     synced: WriteOptions,
     unsynced: WriteOptions,
@@ -66,10 +105,10 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(db: Arc<DB>, sync: bool, observer: SyncObserver) -> Self {
+    pub(crate) fn new(db: Arc<DB>, sync: bool, observer: SyncObserver, waits: Arc<LogWaits>) -> Self {
         let mut synced = WriteOptions::default();
         synced.set_sync(sync);
-        Self { db, synced, unsynced: WriteOptions::default(), observer, failed: None }
+        Self { waits, db, synced, unsynced: WriteOptions::default(), observer, failed: None }
     }
 
     pub(crate) fn run(mut self, queue: &mpsc::Receiver<Op>) {
@@ -95,10 +134,12 @@ impl Writer {
         }
         let batch = self.batch(ops);
         let sync = ops.iter().any(Op::needs_sync);
+        self.waits.begin();
         failpoint::pass("log-write");
         let begun = Instant::now();
         let written = self.db.write_opt(batch, if sync { &self.synced } else { &self.unsynced });
         failpoint::pass("log-synced");
+        self.waits.end();
         if sync {
             (self.observer)(begun.elapsed(), bytes);
         }
@@ -132,5 +173,22 @@ impl Writer {
             }
         }
         batch
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_under_way_is_told_by_its_age_and_none_by_zero() {
+        let waits = LogWaits::new();
+        assert_eq!(waits.so_far(), Duration::ZERO);
+        waits.begin();
+        while waits.so_far() < Duration::from_millis(1) {
+            std::thread::yield_now();
+        }
+        waits.end();
+        assert_eq!(waits.so_far(), Duration::ZERO);
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::file;
 use super::flags::{self, Use, Values};
+use super::gates::{self, Gates};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
 
 /// When automatic compaction happens and what it keeps.
@@ -35,6 +36,10 @@ pub struct Config {
     pub initial_cluster: BTreeMap<String, Vec<String>>,
     pub strict_reconfig: bool,
     pub max_learners: u32,
+    /// A leader makes voters of learners that have caught up.
+    pub promotes_learners: bool,
+    /// A leader whose log waits for the disk for longer hands over; zero for never.
+    pub disk_stall_limit: Duration,
     pub cluster_token: String,
     pub heartbeat_ms: u64,
     pub election_ms: u64,
@@ -57,6 +62,11 @@ pub struct Config {
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     pub sync_log: bool,
+    pub gates: Gates,
+    /// How often a leader compares the data of all members; zero for never.
+    pub corrupt_check_interval: Duration,
+    /// How often it compares checksums of past compactions.
+    pub compact_hash_interval: Duration,
     pub reuse_port: bool,
     /// Only a data directory that was used before may be started with.
     pub joins_existing: bool,
@@ -193,7 +203,17 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         old if old.is_empty() => s.duration("watch-progress-notify-interval")?,
         _ => s.duration("experimental-watch-progress-notify-interval")?,
     };
+    let mut gates = gates::parse(&s.text("feature-gates"), &mut warnings)?;
+    gates.initial_corrupt_check |= s.bool("experimental-initial-corrupt-check");
+    gates.compact_hash_check |= s.bool("experimental-compact-hash-check-enabled");
+    let compact_hash_interval = s.duration("compact-hash-check-time")?;
+    if compact_hash_interval.is_zero() {
+        return Err("--compact-hash-check-time must be >0 (set to 0s)".into());
+    }
     Ok(Config {
+        gates,
+        corrupt_check_interval: s.duration("corrupt-check-time")?,
+        compact_hash_interval,
         listen_client: parse_listen("listen-client-urls", &s.text("listen-client-urls"))?,
         listen_peer: parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?,
         listen_metrics: parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?,
@@ -202,6 +222,8 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         initial_cluster,
         strict_reconfig: s.bool("strict-reconfig-check"),
         max_learners: s.positive("max-learners")?,
+        promotes_learners: s.bool("auto-promote-learners"),
+        disk_stall_limit: s.duration("disk-stall-handover")?,
         cluster_token: s.text("initial-cluster-token"),
         heartbeat_ms,
         election_ms,
