@@ -7,8 +7,8 @@ use keelson_api::etcdserverpb::cluster_client::ClusterClient;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_api::etcdserverpb::{
-    HashKvRequest, Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest, StatusRequest,
-    StatusResponse,
+    HashKvRequest, HashKvResponse, Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest,
+    StatusRequest, StatusResponse,
 };
 use tonic::Request;
 
@@ -54,6 +54,11 @@ async fn when_healthy<T>(mut change: impl AsyncFnMut() -> Result<tonic::Response
 impl Cluster {
     /// Starts so many members and waits until all of them answer.
     pub async fn start(program: Program, size: usize, flags: &[&str]) -> Result<Self> {
+        Self::start_prepared(program, size, flags, |_| {}).await
+    }
+
+    /// The same, with members that were changed before they start.
+    pub async fn start_prepared(program: Program, size: usize, flags: &[&str], change: impl Fn(&mut Server)) -> Result<Self> {
         let mut cluster = Self { program, flags: flags.iter().map(ToString::to_string).collect(), members: Vec::new() };
         let reservations = (0..size).map(|_| Reservation::new()).collect::<Result<Vec<_>>>()?;
         for reservation in &reservations {
@@ -63,6 +68,7 @@ impl Cluster {
         let named = cluster.named();
         for member in &mut cluster.members {
             member.set_cluster(named.clone(), false);
+            change(member);
             member.spawn()?;
         }
         for member in &mut cluster.members {
@@ -156,6 +162,16 @@ impl Cluster {
         Ok(found.map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
     }
 
+    /// Checksums of these members at `revision`, 0 for the newest.
+    pub async fn hashes(&self, numbers: &[usize], revision: i64) -> Result<Vec<HashKvResponse>> {
+        let mut hashes = Vec::new();
+        for number in numbers {
+            let mut client = MaintenanceClient::connect(self.members[*number].client_url()).await?;
+            hashes.push(client.hash_kv(limited(HashKvRequest { revision })).await?.into_inner());
+        }
+        Ok(hashes)
+    }
+
     /// Waits until these members have the same data at the same revision.
     pub async fn agree(&self, numbers: &[usize]) -> Result<()> {
         wait::until("the members agree", AGREE_LIMIT, async || {
@@ -166,12 +182,8 @@ impl Cluster {
             Ok(revisions.windows(2).all(|r| r[0] == r[1]))
         })
         .await?;
-        let mut hashes = Vec::new();
-        for number in numbers {
-            let mut client = MaintenanceClient::connect(self.members[*number].client_url()).await?;
-            let hash = client.hash_kv(limited(HashKvRequest::default())).await?.into_inner();
-            hashes.push((hash.hash, hash.hash_revision, hash.compact_revision));
-        }
+        let hashes = self.hashes(numbers, 0).await?;
+        let hashes: Vec<_> = hashes.iter().map(|h| (h.hash, h.hash_revision, h.compact_revision)).collect();
         if hashes.windows(2).any(|h| h[0] != h[1]) {
             bail!("the members have different data: {hashes:?}");
         }

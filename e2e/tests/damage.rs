@@ -29,6 +29,12 @@ async fn killed_with_data() -> Result<Server> {
     Ok(server)
 }
 
+/// Says that no start on this data will go well.
+fn assert_corrupt(server: &mut Server) -> Result<()> {
+    assert_eq!(server.exit_status()?.and_then(|status| status.code()), Some(65));
+    Ok(())
+}
+
 async fn count(server: &Server) -> Result<usize> {
     let mut kv = KvClient::connect(server.client_url()).await?;
     let range = RangeRequest { key: "k/".into(), range_end: "k0".into(), count_only: true, ..Default::default() };
@@ -95,6 +101,7 @@ async fn damage_before_the_tail_of_the_log_is_refused() -> Result<()> {
         let dir = server.data_dir().join("log");
         flip_a_bit(&largest(&dir, "log")?, share)?;
         let says = refusal(&mut server).await?;
+        assert_corrupt(&mut server)?;
         assert_says(&says, &[&dir.display().to_string(), "Corruption", "restore a backup", "remove this member"]);
     }
     Ok(())
@@ -109,6 +116,7 @@ async fn damage_in_an_older_table_of_the_log_is_refused() -> Result<()> {
     let table = largest(&server.data_dir().join("log"), "sst")?;
     flip_a_bit(&table, 0.4)?;
     let says = refusal(&mut server).await?;
+    assert_corrupt(&mut server)?;
     assert_says(&says, &[&table.display().to_string(), "orruption"]);
     Ok(())
 }
