@@ -8,8 +8,8 @@ use keelson_api::etcdserverpb::cluster_client::ClusterClient;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_api::etcdserverpb::{
-    HashKvRequest, Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest, StatusRequest,
-    StatusResponse,
+    HashKvRequest, HashKvResponse, Member, MemberAddRequest, MemberListRequest, MemberRemoveRequest, PutRequest, RangeRequest,
+    StatusRequest, StatusResponse,
 };
 use tonic::Request;
 
@@ -65,6 +65,17 @@ impl Cluster {
 
     /// The same; members with certificates speak https to clients and to each other.
     pub async fn start_with(program: Program, size: usize, flags: &[&str], pki: Option<Arc<Pki>>) -> Result<Self> {
+        Self::start_prepared(program, size, flags, pki, |_| {}).await
+    }
+
+    /// The same, with members that were changed before they start.
+    pub async fn start_prepared(
+        program: Program,
+        size: usize,
+        flags: &[&str],
+        pki: Option<Arc<Pki>>,
+        change: impl Fn(&mut Server),
+    ) -> Result<Self> {
         let flags = flags.iter().map(ToString::to_string).collect();
         let mut cluster = Self { program, flags, pki, members: Vec::new(), names: 0 };
         let reservations = (0..size).map(|_| Reservation::new()).collect::<Result<Vec<_>>>()?;
@@ -72,13 +83,16 @@ impl Cluster {
             cluster.prepare(reservation)?;
         }
         drop(reservations);
+        cluster.members.iter_mut().for_each(change);
         cluster.begin().await?;
         Ok(cluster)
     }
 
     /// Members in the namespaces of a network, one in each; they are not started yet.
     pub fn seated(program: Program, network: &Network, flags: &[&str]) -> Result<Self> {
-        let mut cluster = Self { program, flags: flags.iter().map(ToString::to_string).collect(), members: Vec::new() };
+        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
+        let names = network.seats().len();
+        let mut cluster = Self { program, flags, pki: None, members: Vec::new(), names };
         for (number, seat) in network.seats().iter().enumerate() {
             let mut member = Server::member(program, &format!("m{number}"), seat.ports, flags)?;
             member.sit(seat);
@@ -206,6 +220,16 @@ impl Cluster {
         Ok(found.map(|kv| String::from_utf8_lossy(&kv.value).into_owned()))
     }
 
+    /// Checksums of these members at `revision`, 0 for the newest.
+    pub async fn hashes(&self, numbers: &[usize], revision: i64) -> Result<Vec<HashKvResponse>> {
+        let mut hashes = Vec::new();
+        for number in numbers {
+            let mut client = MaintenanceClient::connect(self.members[*number].client_url()).await?;
+            hashes.push(client.hash_kv(limited(HashKvRequest { revision })).await?.into_inner());
+        }
+        Ok(hashes)
+    }
+
     /// Waits until these members have the same data at the same revision.
     pub async fn agree(&self, numbers: &[usize]) -> Result<()> {
         wait::until("the members agree", AGREE_LIMIT, async || {
@@ -216,12 +240,8 @@ impl Cluster {
             Ok(revisions.windows(2).all(|r| r[0] == r[1]))
         })
         .await?;
-        let mut hashes = Vec::new();
-        for number in numbers {
-            let mut client = MaintenanceClient::new(self.members[*number].channel().await?);
-            let hash = client.hash_kv(limited(HashKvRequest::default())).await?.into_inner();
-            hashes.push((hash.hash, hash.hash_revision, hash.compact_revision));
-        }
+        let hashes = self.hashes(numbers, 0).await?;
+        let hashes: Vec<_> = hashes.iter().map(|h| (h.hash, h.hash_revision, h.compact_revision)).collect();
         if hashes.windows(2).any(|h| h[0] != h[1]) {
             bail!("the members have different data: {hashes:?}");
         }

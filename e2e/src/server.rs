@@ -230,6 +230,16 @@ impl Server {
         };
     }
 
+    /// Adds a flag for the processes started from now on.
+    pub fn add_flag(&mut self, flag: &str) {
+        self.extra_flags.push(flag.to_owned());
+    }
+
+    /// A file of this server's own, beside its data; nothing makes it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
     /// Limits the processes started from now on, in the words of the shell's `ulimit`.
     pub fn set_ulimit(&mut self, ulimit: &'static str) {
         self.ulimit = Some(ulimit);

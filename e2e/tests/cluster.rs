@@ -134,7 +134,7 @@ async fn members_are_added_promoted_and_removed_under_etcds_checks() -> Result<(
     ensure!(cluster.list(0).await?.len() == 2);
     wait::until("the removed member ends", LIMIT, async || Ok(cluster.members[third].exit_status()?.is_some())).await?;
     let status = cluster.members[third].exit_status()?.context("it has ended")?;
-    ensure!(!status.success() && cluster.members[third].log().contains("removed from the cluster"), "{status}");
+    ensure!(status.code() == Some(67) && cluster.members[third].log().contains("removed from the cluster"), "{status}");
     cluster.put(learner, "two", "left").await?;
     cluster.agree(&[0, 1]).await
 }
@@ -167,7 +167,8 @@ async fn a_member_whose_data_is_gone_is_refused_until_it_is_removed_and_added() 
     std::fs::remove_dir_all(cluster.members[lost].data_dir())?;
     cluster.members[lost].spawn()?;
     wait::until("the empty member gives up", LIMIT, async || Ok(cluster.members[lost].exit_status()?.is_some())).await?;
-    ensure!(cluster.members[lost].log().contains("is gone"), "{}", cluster.members[lost].log_tail());
+    let status = cluster.members[lost].exit_status()?.context("it has ended")?;
+    ensure!(status.code() == Some(66) && cluster.members[lost].log().contains("is gone"), "{}", cluster.members[lost].log_tail());
 
     cluster.remove(leader, id).await?;
     cluster.members.remove(lost);

@@ -29,6 +29,12 @@ async fn killed_with_data() -> Result<Server> {
     Ok(server)
 }
 
+/// Says that no start on this data will go well.
+fn assert_corrupt(server: &mut Server) -> Result<()> {
+    assert_eq!(server.exit_status()?.and_then(|status| status.code()), Some(65));
+    Ok(())
+}
+
 async fn count(server: &Server) -> Result<usize> {
     let mut kv = KvClient::connect(server.client_url()).await?;
     let range = RangeRequest { key: "k/".into(), range_end: "k0".into(), count_only: true, ..Default::default() };
@@ -99,6 +105,7 @@ async fn damage_before_the_tail_of_the_log_is_refused() -> Result<()> {
         bytes[at] ^= 0x10;
         fs::write(&path, bytes)?;
         let says = refusal(&mut server).await?;
+        assert_corrupt(&mut server)?;
         assert_says(&says, &[&path.display().to_string(), "is damaged", "restore a backup", "remove this member"]);
     }
     Ok(())
@@ -120,6 +127,7 @@ async fn a_log_with_a_file_missing_is_refused() -> Result<()> {
     assert!(segments.len() >= 3, "{segments:?}");
     fs::remove_file(&segments[1])?;
     let says = refusal(&mut server).await?;
+    assert_corrupt(&mut server)?;
     assert_says(&says, &[&segments[1].display().to_string(), "missing"]);
     Ok(())
 }

@@ -29,6 +29,9 @@ const COMMIT_BYTES: usize = 4 << 20;
 pub trait Observer: Send + Sync + 'static {
     /// Revisions and leases of one batch, already readable; writing it to the state store took so long.
     fn applied(&self, applied: Applied, took: Duration);
+
+    /// A heartbeat of this leader was sent so late that followers came close to an election.
+    fn heartbeat_was_late(&self) {}
 }
 
 /// Committed entries in order, with the responders of those proposed here.

@@ -23,7 +23,9 @@ use openraft::type_config::alias::{SnapshotOf, VoteOf};
 use openraft::{EmptyNode, OptionalSend};
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
+use crate::apply::Observer;
 use crate::codec;
 use crate::machine::StateSnapshot;
 use crate::snapshot::Checkpoints;
@@ -40,8 +42,12 @@ const WINDOW_BYTES: usize = 16 << 20;
 pub(crate) struct Peers {
     pub(crate) transport: Arc<dyn Transport>,
     pub(crate) checkpoints: Arc<Checkpoints>,
+    /// Learns of late heartbeats.
+    pub(crate) observer: Arc<dyn Observer>,
     /// A request that is not answered for so long ends its stream.
     pub(crate) stall: Duration,
+    /// Between two heartbeats.
+    pub(crate) heartbeat: Duration,
 }
 
 /// The way to one member.
@@ -52,6 +58,24 @@ pub(crate) struct Peer {
     stall: Duration,
     /// In a lock only because openraft wants `Sync`.
     idle: Mutex<Option<Open>>,
+    /// There for the one way that heartbeats take.
+    rhythm: Option<Rhythm>,
+}
+
+/// Notices heartbeats that come late: this member is too busy, or its disk too slow, to lead.
+struct Rhythm {
+    observer: Arc<dyn Observer>,
+    limit: Duration,
+    last: Option<Instant>,
+}
+
+impl Rhythm {
+    fn beat(&mut self) {
+        let last = self.last.replace(Instant::now());
+        if last.is_some_and(|last| last.elapsed() > self.limit) {
+            self.observer.heartbeat_was_late();
+        }
+    }
 }
 
 impl RaftNetworkFactory<Types> for Peers {
@@ -59,7 +83,12 @@ impl RaftNetworkFactory<Types> for Peers {
 
     async fn new_client(&mut self, to: u64, _: &EmptyNode) -> Peer {
         let (transport, checkpoints) = (self.transport.clone(), self.checkpoints.clone());
-        Peer { to, transport, checkpoints, stall: self.stall, idle: Mutex::default() }
+        Peer { to, transport, checkpoints, stall: self.stall, idle: Mutex::default(), rhythm: None }
+    }
+
+    async fn new_heartbeat_client(&mut self, to: u64, node: &EmptyNode) -> Peer {
+        let (observer, limit) = (self.observer.clone(), self.heartbeat * 2);
+        Peer { rhythm: Some(Rhythm { observer, limit, last: None }), ..self.new_client(to, node).await }
     }
 }
 
@@ -172,6 +201,9 @@ impl RaftNetworkV2<Types> for Peer {
     where
         S: Stream<Item = AppendEntriesRequest<Types>> + OptionalSend + Unpin + 'static,
     {
+        if let Some(rhythm) = &mut self.rhythm {
+            rhythm.beat();
+        }
         Box::pin(async move {
             let idle = self.idle.get_mut().take();
             let open = match idle {

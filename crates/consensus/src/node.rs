@@ -138,14 +138,20 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let log = Log::new(log)?;
         let pending = Arc::new(Pending::new(options.run));
-        let applier = Applier::new(machine, position.clone(), observer, pending.clone());
+        let applier = Applier::new(machine, position.clone(), observer.clone(), pending.clone());
         let applied = applier.applied();
         let flushed: FlushedPosition = Arc::new(flushed);
         let state_machine = StateMachine::new(Box::new(applier), log.durable(), position, flushed.clone());
         let committed = log.committed()?.map_or(0, |id| id.index);
         let checkpoints = Arc::new(Checkpoints::new(checkpoint));
         let election = Duration::from_millis(options.election_ms);
-        let peers = Peers { transport: transport.clone(), checkpoints: checkpoints.clone(), stall: election };
+        let peers = Peers {
+            transport: transport.clone(),
+            checkpoints: checkpoints.clone(),
+            observer,
+            stall: election,
+            heartbeat: Duration::from_millis(options.heartbeat_ms),
+        };
         let raft = start_raft(options, log.clone(), state_machine, peers).await?;
 
         let (proposals, proposal_queue) = mpsc::channel(QUEUE);
@@ -208,6 +214,24 @@ impl Node {
     #[must_use]
     pub fn is_learner(&self) -> bool {
         self.raft.metrics().borrow_watched().state == openraft::ServerState::Learner
+    }
+
+    /// Waits until somebody leads in a term after `known`; answers that term.
+    pub async fn led_after(&self, known: u64) -> u64 {
+        let mut metrics = self.raft.server_metrics();
+        loop {
+            let (leader, term) = {
+                let m = metrics.borrow_watched();
+                (m.current_leader, m.vote.leader_id.term)
+            };
+            if leader.is_some() && term > known {
+                return term;
+            }
+            if metrics.changed().await.is_err() {
+                // Consensus has ended, and will have no other leader.
+                return std::future::pending().await;
+            }
+        }
     }
 
     /// Waits for consensus to fail. It looks now and then: following what consensus says of itself would

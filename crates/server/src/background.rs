@@ -12,6 +12,7 @@ use keelson_api::keelson::command::Action;
 use keelson_state::Reply;
 
 use crate::config::AutoCompaction;
+use crate::corruption;
 use crate::member::Member;
 
 /// How often ended leases are looked for, and how many are revoked each time at most.
@@ -51,9 +52,37 @@ async fn revoke_ended(member: &Member, id: i64, term: u64) {
         // The term has moved on: the leader of the new one decides anew.
         Ok(_) => member.lessor.give_back(id),
         Err(Error::LeaseNotFound) => member.lessor.revoked(id),
+        // It lives on until the alarm is disarmed, which the alarm itself has told.
+        Err(Error::Corrupt) => member.lessor.give_back(id),
         Err(e) => {
             tracing::warn!(lease = format!("{id:016x}"), error = %e, "an ended lease could not be revoked; it will be tried again");
             member.lessor.give_back(id);
+        }
+    }
+}
+
+/// Election timeouts without a leader after which streams are ended that want one.
+const LEADERLESS_ROUNDS: u32 = 3;
+
+/// Counts elections that gave a leader.
+pub async fn count_leaders(member: Arc<Member>) {
+    let mut term = 0;
+    loop {
+        term = member.node.led_after(term).await;
+        member.metrics.leader_changes.inc();
+    }
+}
+
+/// Ends the streams of clients that want a leader once there has been none for long. Opening a stream anew costs
+/// far more than one more call, so a short time without is none of their business.
+pub async fn end_streams_without_leader(member: Arc<Member>) {
+    let election = Duration::from_millis(member.config.election_ms);
+    let mut rounds = 0;
+    loop {
+        tokio::time::sleep(election).await;
+        rounds = if member.status().leader.is_none() { rounds + 1 } else { 0 };
+        if rounds >= LEADERLESS_ROUNDS {
+            member.leader_lost.send_modify(|times| *times += 1);
         }
     }
 }
@@ -92,6 +121,7 @@ pub async fn removal(member: Arc<Member>) {
     loop {
         let wanted = member.removal.wanted.notified();
         if member.state.store.removal_pending() {
+            corruption::note_compaction(&member).await;
             let begun = Instant::now();
             let m = member.clone();
             if tokio::task::spawn_blocking(move || remove_compacted(&m)).await.is_err() {

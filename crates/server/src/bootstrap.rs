@@ -39,6 +39,11 @@ struct Known {
     is_learner: bool,
 }
 
+/// The cluster has known this member, and what it knew is not in the data directory.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct DataGone(pub String);
+
 /// What a running cluster says of itself.
 struct Running {
     cluster_id: u64,
@@ -80,11 +85,11 @@ pub async fn begin(config: &Config, data_dir: &DataDir, dialer: &Dialer) -> anyh
         && let Ok(running) = ask_others(config, dialer).await
         && running.members.iter().any(|m| m.id == me && !m.name.is_empty())
     {
-        bail!(
+        bail!(DataGone(format!(
             "the data of member {me:x} is gone: the cluster runs and has known this member, but {} is empty. \
              Remove the member from the cluster and add it again, with --initial-cluster-state=existing",
             config.data_dir.display()
-        );
+        )));
     }
     let identity = Identity::new(uuid, identity::cluster_id(&ids), me);
     data_dir.claim(&identity)?;
@@ -138,12 +143,12 @@ fn find_me(config: &Config, running: &Running) -> anyhow::Result<u64> {
         );
     };
     if !me.name.is_empty() {
-        bail!(
+        bail!(DataGone(format!(
             "the data of member {:x} is gone: it has been part of the cluster, but {} is empty. Remove the member from \
              the cluster and add it again",
             me.id,
             config.data_dir.display()
-        );
+        )));
     }
     if running.members.len() != config.initial_cluster.len() {
         bail!(

@@ -79,11 +79,13 @@ pub async fn serve(
     let _counted = Counted::new();
     let first = tokio::time::timeout(FIRST_BYTES, first_bytes(&mut io)).await;
     let Ok(Ok((bytes, is_http2))) = first else { return };
-    let io = Counting { head: bytes.into(), io, metrics: member.metrics.clone() };
+    // What members say to each other is counted by member, elsewhere.
+    let metrics = (surface == Surface::Client).then(|| member.metrics.clone());
+    let io = Counting { head: bytes.into(), io, metrics };
     if is_http2 {
         http2(io, member, surface).await;
     } else {
-        http1(io, member).await;
+        http1(io, member, surface).await;
     }
 }
 
@@ -165,7 +167,8 @@ async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut
         return;
     }
     let is_head = head.method == http::Method::HEAD;
-    let (answer, body) = plain::route(&member, &head.method, head.uri.path(), head.uri.query().unwrap_or("")).await.into_parts();
+    let answer = plain::route(&member, surface, &head.method, head.uri.path(), head.uri.query().unwrap_or(""));
+    let (answer, body) = answer.await.into_parts();
     // A failed send means that the client is gone.
     if let Ok(mut stream) = respond.send_response(http::Response::from_parts(answer, ()), body.is_empty() || is_head)
         && !body.is_empty()
@@ -175,12 +178,13 @@ async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut
     }
 }
 
-async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>) {
+async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
     let stopping = member.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let member = member.clone();
         async move {
-            let answer = plain::route(&member, request.method(), request.uri().path(), request.uri().query().unwrap_or("")).await;
+            let uri = request.uri();
+            let answer = plain::route(&member, surface, request.method(), uri.path(), uri.query().unwrap_or("")).await;
             Ok::<_, std::convert::Infallible>(answer.map(Full::new))
         }
     });
@@ -202,13 +206,13 @@ async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member:
 struct Counting<T> {
     head: Bytes,
     io: T,
-    metrics: Arc<Metrics>,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl<T> Counting<T> {
     fn sent(&self, result: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(n)) = &result {
-            self.metrics.client_sent.inc_by(*n as u64);
+        if let (Poll::Ready(Ok(n)), Some(metrics)) = (&result, &self.metrics) {
+            metrics.client_sent.inc_by(*n as u64);
         }
         result
     }
@@ -219,7 +223,9 @@ impl<T: AsyncRead + Unpin> AsyncRead for Counting<T> {
         if self.head.is_empty() {
             let before = buf.filled().len();
             let result = Pin::new(&mut self.io).poll_read(cx, buf);
-            self.metrics.client_received.inc_by((buf.filled().len() - before) as u64);
+            if let Some(metrics) = &self.metrics {
+                metrics.client_received.inc_by((buf.filled().len() - before) as u64);
+            }
             return result;
         }
         let n = self.head.len().min(buf.remaining());

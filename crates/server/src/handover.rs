@@ -1,6 +1,7 @@
 //! Handing leadership over: on request, and before this member stops. Nothing can call a handover back,
 //! so it is begun only with a member that has what it takes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_api::Error;
@@ -39,6 +40,24 @@ pub async fn to(member: &Member, id: u64) -> Result<(), Error> {
     tokio::time::timeout(member.request_timeout(), done).await.map_err(|_| Error::TimeoutLeaderTransfer)?;
     tracing::info!(to = format!("{id:x}"), "leadership transfer finished");
     Ok(())
+}
+
+/// Hands over while a write of the log hangs: every write waits for this member's disk as long as it leads, and
+/// a disk that hangs is no reason for anybody else to stand for election.
+pub async fn when_disk_stalls(member: Arc<Member>) {
+    let limit = member.config.disk_stall_limit;
+    if limit.is_zero() {
+        return;
+    }
+    loop {
+        tokio::time::sleep((limit / 4).max(LOOK_AGAIN)).await;
+        let waits = member.log_waits.so_far();
+        if waits < limit || !member.status().is_leader {
+            continue;
+        }
+        tracing::warn!(waits = ?waits, "the disk hangs while this member leads; handing leadership over");
+        away(&member).await;
+    }
 }
 
 /// Before this member stops: gives leadership to the voter that is furthest, if this member has it.

@@ -4,8 +4,10 @@ mod background;
 mod bootstrap;
 mod config;
 mod conn;
+mod corruption;
 mod discovery;
 mod disk;
+mod exit;
 mod files;
 mod grpc;
 mod handover;
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
         Ok(config::Outcome::Run(config)) => run::run(*config),
         Err(e) => {
             eprintln!("{e}\nRun keelson --help for all flags.");
-            ExitCode::from(2)
+            ExitCode::from(exit::USAGE)
         }
     }
 }

@@ -14,12 +14,14 @@ use keelson_consensus::{Node, Observer, Status};
 use keelson_mvcc::watch::Hub;
 use keelson_mvcc::{EventKind, ReadError, ReadMode};
 use keelson_state::{Applied, Reply, Shared};
-use keelson_storage::StateBackend;
+use keelson_storage::{LogWaits, StateBackend};
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use crate::config::Config;
+use crate::corruption::KeptHashes;
 use crate::disk::Disk;
+use crate::grpc::Call;
 use crate::lessor::Lessor;
 use crate::metrics::{Metrics, Snapshot};
 use crate::peer::{Book, PeerTransport, Speaker};
@@ -48,7 +50,7 @@ pub struct Member {
     /// Held while a checkpoint is being received.
     pub receiving: tokio::sync::Mutex<()>,
     /// Why the process, or this run of the member, ends.
-    pub end: tokio::sync::watch::Sender<Option<End>>,
+    pub end: Arc<tokio::sync::watch::Sender<Option<End>>>,
     /// State for reads.
     pub state: Arc<State>,
     /// Watchers.
@@ -61,8 +63,14 @@ pub struct Member {
     pub removal: Arc<Removal>,
     /// Says that the process is stopping.
     pub stopping: tokio::sync::watch::Sender<bool>,
+    /// Changes when streams that want a leader have to end.
+    pub leader_lost: tokio::sync::watch::Sender<u64>,
+    /// How long the log has been waiting for the disk.
+    pub log_waits: Arc<LogWaits>,
     /// Room for data.
     pub disk: Disk,
+    /// Checksums at past compactions.
+    pub kept_hashes: KeptHashes,
     /// The files of the state store are being rewritten.
     pub defragmenting: Arc<AtomicBool>,
 }
@@ -74,6 +82,8 @@ pub enum End {
     Anew,
     /// The member was removed from the cluster.
     Removed,
+    /// The others know this member with another data directory.
+    DataGone,
 }
 
 /// Counts a proposal as pending while it lives, even if its caller goes away.
@@ -120,9 +130,14 @@ pub struct Publisher {
 }
 
 impl Observer for Publisher {
+    fn heartbeat_was_late(&self) {
+        self.metrics.late_heartbeats.inc();
+    }
+
     fn applied(&self, applied: Applied, took: Duration) {
         self.metrics.backend_commit.observe(took.as_secs_f64());
         if took > self.slow_apply {
+            self.metrics.slow_applies.inc();
             let transactions = applied.transactions.len();
             tracing::warn!(took = ?took, "expected-duration" = ?self.slow_apply, transactions, "apply request took too long");
         }
@@ -221,11 +236,13 @@ impl Member {
     /// Waits until reads of the local state are linearizable.
     pub async fn read_barrier(&self) -> Result<(), Error> {
         let result = tokio::time::timeout(self.request_timeout(), self.node.read_barrier()).await;
-        let result = result.unwrap_or(Err(Error::Timeout));
-        if result.is_err() {
-            self.metrics.read_indexes_failed.inc();
+        match result {
+            Ok(result) => result.inspect_err(|_| self.metrics.read_indexes_failed.inc()),
+            Err(_) => {
+                self.metrics.slow_read_indexes.inc();
+                Err(Error::Timeout)
+            }
         }
-        result
     }
 
     /// Runs a read, at first from memory only, and off the async threads if it needs the disk.
@@ -281,6 +298,18 @@ impl Member {
         let _ = self.stopping.subscribe().wait_for(|stopping| *stopping).await;
     }
 
+    /// Resolves when a stream of this call has to end because there is no leader; never if it does not mind.
+    pub fn leader_lost(&self, call: &Call) -> impl Future<Output = ()> + use<> {
+        let lost = call.wants_leader().then(|| self.leader_lost.subscribe());
+        async move {
+            match lost {
+                // The sender lives in the member itself, so this cannot fail.
+                Some(mut lost) => drop(lost.changed().await),
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Where consensus stands.
     pub fn status(&self) -> Status {
         self.node.status()
@@ -292,7 +321,8 @@ impl Member {
         let store = &self.state.store;
         Snapshot {
             has_leader: status.leader.is_some(),
-            is_leader: status.is_leader,
+            // One that a quorum has not heard of for long leads nobody.
+            is_leader: status.is_leader && status.leader.is_some(),
             is_learner: status.is_learner,
             committed: status.committed,
             applied: status.applied,

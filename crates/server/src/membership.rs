@@ -120,6 +120,22 @@ pub async fn update(member: &Arc<Member>, request: MemberUpdateRequest) -> Resul
 
 /// Makes a learner a voter.
 pub async fn promote(member: &Arc<Member>, id: u64) -> Result<(), Error> {
+    let promoted = try_promote(member, id).await;
+    match &promoted {
+        Ok(()) => member.metrics.promoted.inc(),
+        Err(e) => member.metrics.not_promoted.with_label_values(&[e.text()]).inc(),
+    }
+    promoted
+}
+
+async fn try_promote(member: &Arc<Member>, id: u64) -> Result<(), Error> {
+    may_promote(member, id)?;
+    member.propose(Action::MemberPromote(MemberPromote { id })).await?;
+    member.members_changed.notify_one();
+    until(member, |c| c.voters.contains(&id)).await
+}
+
+fn may_promote(member: &Member, id: u64) -> Result<(), Error> {
     let listed = member.state.members().into_iter().find(|m| m.id == id);
     let is_learner = listed.ok_or(Error::MemberNotFound)?.is_learner;
     if !is_learner {
@@ -136,9 +152,25 @@ pub async fn promote(member: &Arc<Member>, id: u64) -> Result<(), Error> {
             return Err(Error::MemberNotEnoughStarted);
         }
     }
-    member.propose(Action::MemberPromote(MemberPromote { id })).await?;
-    member.members_changed.notify_one();
-    until(member, |c| c.voters.contains(&id)).await
+    Ok(())
+}
+
+/// Makes voters of learners that are close behind and can be reached, so that nobody has to wait for them and ask.
+async fn promote_who_is_ready(member: &Member) {
+    let (progress, committed) = (member.node.progress(), member.status().committed);
+    let is_ready = |m: &Listed| {
+        let close = progress.get(&m.id).and_then(|p| p.matched).is_some_and(|matched| matched + CLOSE >= committed);
+        m.is_learner && !m.name.is_empty() && close && member.is_reachable(m.id, HEALTHY) && may_promote(member, m.id).is_ok()
+    };
+    for ready in member.state.members().iter().filter(|m| is_ready(m)) {
+        match member.propose(Action::MemberPromote(MemberPromote { id: ready.id })).await {
+            Ok(_) => {
+                tracing::info!(member_id = format!("{:x}", ready.id), "promoted a learner that has caught up");
+                member.metrics.promoted.inc();
+            }
+            Err(e) => tracing::warn!(error = %e, "a learner that has caught up could not be promoted; it will be tried again"),
+        }
+    }
 }
 
 async fn until(member: &Member, reached: impl Fn(&Configuration) -> bool) -> Result<(), Error> {
@@ -165,6 +197,9 @@ pub async fn follow_list(member: Arc<Member>) {
         }
         if !leads {
             continue;
+        }
+        if member.config.promotes_learners {
+            promote_who_is_ready(&member).await;
         }
         if let Err(e) = step(&member).await {
             tracing::warn!(error = %e, "the members of consensus could not be changed; it will be tried again");

@@ -9,8 +9,13 @@ use prometheus::{
     TextEncoder, exponential_buckets,
 };
 
+use crate::config::Gates;
 use crate::grpc::Status;
 use crate::services::Method;
+
+mod peers;
+
+pub use peers::{PeerMetrics, Traffic};
 
 /// Handles of one gRPC method, looked up once.
 struct MethodMetrics {
@@ -70,6 +75,20 @@ pub struct Metrics {
     pub health_failures: IntCounter,
     /// Leader changes.
     pub leader_changes: IntCounter,
+    /// Linearizable reads that nobody could prove in time.
+    pub slow_read_indexes: IntCounter,
+    /// Applies that took long enough for a line in the log.
+    pub slow_applies: IntCounter,
+    /// Heartbeats that this leader sent late.
+    pub late_heartbeats: IntCounter,
+    /// Learners that this leader made voters.
+    pub promoted: IntCounter,
+    /// Those that it did not, by reason.
+    pub not_promoted: IntCounterVec,
+    /// Time of computing the checksum of the data at a revision.
+    pub hash_rev: Histogram,
+    /// What is counted of other members.
+    pub peers: PeerMetrics,
     gauges: Gauges,
 }
 
@@ -128,6 +147,17 @@ impl Maker<'_> {
     fn gauge(&self, name: &str, help: &str) -> IntGauge {
         self.add(IntGauge::new(name, help))
     }
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+    /// Buckets as (bound of the first, how many), each twice as far as the one before.
+    fn histograms(&self, name: &str, help: &str, buckets: (f64, usize), labels: &[&str]) -> HistogramVec {
+        let buckets = exponential_buckets(buckets.0, 2.0, buckets.1).expect("valid buckets");
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels))
+    }
     fn histogram(&self, name: &str, help: &str, start: f64, count: usize) -> Histogram {
         let buckets = exponential_buckets(start, 2.0, count).expect("valid buckets");
         self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
@@ -141,7 +171,7 @@ fn int(value: impl TryInto<i64>) -> i64 {
 impl Metrics {
     /// Registers everything.
     #[must_use]
-    pub fn new(member_id: u64, extensive: bool) -> Arc<Self> {
+    pub fn new(member_id: u64, extensive: bool, gates: Gates) -> Arc<Self> {
         let registry = Registry::new();
         let m = Maker(&registry);
         let labels = ["grpc_method", "grpc_service", "grpc_type"];
@@ -174,6 +204,10 @@ impl Metrics {
         constant("etcd_server_id", "Member id.", "server_id", &format!("{member_id:x}"));
         let start_time = m.add(Gauge::new("process_start_time_seconds", "Start of the process, seconds since 1970."));
         start_time.set(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64()));
+        let enabled = m.gauges("etcd_server_feature_enabled", "1 for a feature that is on.", &["name", "stage"]);
+        for (name, on) in [("InitialCorruptCheck", gates.initial_corrupt_check), ("CompactHashCheck", gates.compact_hash_check)] {
+            enabled.with_label_values(&[name, "ALPHA"]).set(on.into());
+        }
         let gauges = Gauges {
             has_leader: m.gauge("etcd_server_has_leader", "1 if there is a leader."),
             is_leader: m.gauge("etcd_server_is_leader", "1 if this member leads."),
@@ -216,6 +250,14 @@ impl Metrics {
             slow_watchers: m.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are replayed from disk."),
             health_success: m.counter("etcd_server_health_success", "Good answers of /health."),
             health_failures: m.counter("etcd_server_health_failures", "Bad answers of /health."),
+            slow_read_indexes: m
+                .counter("etcd_server_slow_read_indexes_total", "Linearizable reads that took too long to prove."),
+            slow_applies: m.counter("etcd_server_slow_apply_total", "Applies that took too long."),
+            late_heartbeats: m.counter("etcd_server_heartbeat_send_failures_total", "Heartbeats that were sent late."),
+            promoted: m.counter("etcd_server_learner_promote_successes", "Learners that this leader promoted."),
+            not_promoted: m.counters("etcd_server_learner_promote_failures", "Learners that it did not promote.", &["Reason"]),
+            hash_rev: m.histogram("etcd_mvcc_hash_rev_duration_seconds", "Time of hashing the data at a revision.", 0.01, 15),
+            peers: PeerMetrics::new(&m, member_id),
             leader_changes: m.counter("etcd_server_leader_changes_seen_total", "Leader changes."),
             methods,
             handled,
@@ -293,11 +335,16 @@ mod tests {
 
     #[test]
     fn what_alert_rules_ask_for_is_there_from_the_start() {
-        let metrics = Metrics::new(0x8e9e_05c5_2164_694d, true);
+        let metrics = Metrics::new(0x8e9e_05c5_2164_694d, true, Gates::default());
         let text = String::from_utf8(metrics.render(&Snapshot { has_leader: true, ..Snapshot::default() })).unwrap();
         for name in [
             "etcd_server_has_leader 1",
             "etcd_server_leader_changes_seen_total 0",
+            "etcd_server_heartbeat_send_failures_total 0",
+            "etcd_server_slow_apply_total 0",
+            "etcd_server_slow_read_indexes_total 0",
+            "etcd_server_learner_promote_successes 0",
+            "etcd_server_feature_enabled{name=\"InitialCorruptCheck\",stage=\"ALPHA\"} 0",
             "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\"",
             "grpc_server_handling_seconds_bucket{grpc_method=\"Range\"",
             "grpc_server_started_total",
@@ -317,6 +364,40 @@ mod tests {
             "grpc_type=\"bidi_stream\"",
         ] {
             assert!(text.contains(name), "{name} is missing");
+        }
+    }
+
+    #[test]
+    fn what_alert_rules_ask_of_other_members_is_there_once_there_are_any() {
+        let metrics = Metrics::new(10, false, Gates::default());
+        let peers = &metrics.peers;
+        peers.is_known(11, true);
+        peers.is_active(11, true);
+        peers.is_active(11, false);
+        peers.traffic(11).sent.inc_by(5);
+        peers.traffic(11).received.inc_by(6);
+        peers.sending_failed(11);
+        peers.receiving_failed(11);
+        peers.answered(11, Duration::from_millis(1));
+        peers.sending_snapshot(11).went_well();
+        drop(peers.receiving_snapshot(11));
+        let text = String::from_utf8(metrics.render(&Snapshot::default())).unwrap();
+        for line in [
+            "etcd_network_known_peers{Local=\"a\",Remote=\"b\"} 1",
+            "etcd_network_active_peers{Local=\"a\",Remote=\"b\"} 0",
+            "etcd_network_disconnected_peers_total{Local=\"a\",Remote=\"b\"} 1",
+            "etcd_network_peer_sent_bytes_total{To=\"b\"} 5",
+            "etcd_network_peer_received_bytes_total{From=\"b\"} 6",
+            "etcd_network_peer_sent_failures_total{To=\"b\"} 1",
+            "etcd_network_peer_received_failures_total{From=\"b\"} 1",
+            "etcd_network_peer_round_trip_time_seconds_count{To=\"b\"} 1",
+            "etcd_network_snapshot_send_success{To=\"b\"} 1",
+            "etcd_network_snapshot_send_inflights_total{To=\"b\"} 0",
+            "etcd_network_snapshot_send_total_duration_seconds_count{To=\"b\"} 1",
+            "etcd_network_snapshot_receive_failures{From=\"b\"} 1",
+            "etcd_network_snapshot_receive_inflights_total{From=\"b\"} 0",
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
         }
     }
 }

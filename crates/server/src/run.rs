@@ -32,13 +32,10 @@ use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
 use crate::tls::Tls;
-use crate::{background, discovery, handover, logging, membership, version};
+use crate::{background, corruption, discovery, exit, handover, logging, membership, version};
 
 /// How often a member that joins looks whether it is known.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
-
-/// Exit codes of a member that cannot come back as it is.
-const REMOVED: u8 = 4;
 
 /// Runs a member until it is told to stop or cannot go on.
 pub fn run(config: Config) -> ExitCode {
@@ -46,7 +43,7 @@ pub fn run(config: Config) -> ExitCode {
         Ok(guard) => guard,
         Err(e) => {
             eprintln!("{e}");
-            return ExitCode::from(2);
+            return ExitCode::from(exit::USAGE);
         }
     };
     for warning in &config.warnings {
@@ -55,13 +52,10 @@ pub fn run(config: Config) -> ExitCode {
     match serve(config) {
         Ok(None) => ExitCode::SUCCESS,
         Ok(Some(End::Anew)) => start_anew(),
-        Ok(Some(End::Removed)) => {
-            tracing::error!("this member has been removed from the cluster; its data directory is of no more use");
-            ExitCode::from(REMOVED)
-        }
+        Ok(Some(end)) => exit::told(end),
         Err(e) => {
             tracing::error!(error = format!("{e:#}"), "keelson cannot go on");
-            ExitCode::FAILURE
+            exit::failed(&e)
         }
     }
 }
@@ -102,15 +96,20 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
         config.initial_cluster = found;
     }
     let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir, &dialer))?;
-    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files)?);
+    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files, &runtime)?);
 
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
     let beside = member.node.handle().ok_or_else(|| anyhow::anyhow!("consensus has stopped"))?;
+    member.peers.dial_beside(beside.clone());
     for (listener, _) in peers {
         runtime.spawn(peer::accept(member.clone(), beside.clone(), listener));
     }
+    beside.spawn(peer::probe(member.clone()));
     runtime.spawn(membership::follow_list(member.clone()));
+    runtime.spawn(handover::when_disk_stalls(member.clone()));
+    runtime.spawn(background::count_leaders(member.clone()));
+    runtime.spawn(background::end_streams_without_leader(member.clone()));
     let end = runtime.block_on(async {
         tokio::select! {
             end = until_stopped(&member) => Some(end),
@@ -128,6 +127,8 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
             runtime.spawn(background::expire_leases(member.clone()));
             runtime.spawn(background::removal(member.clone()));
             runtime.spawn(background::auto_compaction(member.clone()));
+            runtime.spawn(corruption::now_and_then(member.clone()));
+            runtime.spawn(corruption::of_compactions(member.clone()));
             tracing::info!(
                 member_id = format!("{:x}", member.member_id),
                 cluster_id = format!("{:x}", member.cluster_id),
@@ -163,9 +164,16 @@ fn bind_all(config: &Config, tls: &Tls) -> anyhow::Result<Listeners> {
     Ok(listeners)
 }
 
-fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Dialer, files: Files) -> anyhow::Result<Member> {
+fn open(
+    config: Config,
+    data_dir: &DataDir,
+    beginning: &Beginning,
+    dialer: Dialer,
+    files: Files,
+    runtime: &Runtime,
+) -> anyhow::Result<Member> {
     let identity = beginning.identity.clone();
-    let metrics = Metrics::new(identity.member_id, config.extensive_metrics);
+    let metrics = Metrics::new(identity.member_id, config.extensive_metrics, config.gates);
     let log = {
         let metrics = metrics.clone();
         let observer = move |took: Duration, bytes: usize| {
@@ -174,11 +182,23 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Diale
         };
         LogStore::open(&data_dir.log(), config.sync_log, Arc::new(observer))?
     };
+    let log_waits = log.waits();
     take_arrived(data_dir, &log)?;
     let options = StateOptions { max_open_tables: files.tables, ..StateOptions::default() };
     let backend = StateBackend::open(&data_dir.state(), &options)?;
     let (machine, position) = Machine::open(backend)?;
     let state = machine.shared().clone();
+    let book = Arc::new(Book::new(beginning.addresses.clone()));
+    book.follow(state.clone());
+    let (cluster_id, member_id) = (identity.cluster_id, identity.member_id);
+    let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone() };
+    let end = Arc::new(tokio::sync::watch::Sender::new(None));
+    if config.gates.initial_corrupt_check && position.index > 0 {
+        // Over connections of its own: they belong to this thread and end here.
+        let asking = PeerTransport::new(me.clone(), book.clone(), dialer.clone(), end.clone(), metrics.clone());
+        runtime.block_on(corruption::before_serving(state.clone(), &asking, member_id))?;
+    }
+    let peers = Arc::new(PeerTransport::new(me, book.clone(), dialer, end.clone(), metrics.clone()));
     let hub = Hub::start(state.store.clone())?;
     let lessor = Arc::new(Lessor::default());
     for (id, ttl, remaining) in state.lease_ttls() {
@@ -186,11 +206,6 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Diale
     }
     let removal = Arc::new(Removal::default());
     let members_changed = Arc::new(Notify::new());
-    let book = Arc::new(Book::new(beginning.addresses.clone()));
-    book.follow(state.clone());
-    let (cluster_id, member_id) = (identity.cluster_id, identity.member_id);
-    let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone() };
-    let peers = Arc::new(PeerTransport::new(me, book.clone(), dialer));
     if config.forces_new_cluster {
         leave_others(&log, &state, &position, &beginning)?;
     }
@@ -228,14 +243,17 @@ fn open(config: Config, data_dir: &DataDir, beginning: &Beginning, dialer: Diale
         book,
         members_changed,
         receiving: tokio::sync::Mutex::default(),
-        end: tokio::sync::watch::Sender::new(None),
+        end,
         state,
         hub,
         lessor,
         metrics,
         removal,
         stopping: tokio::sync::watch::Sender::new(false),
+        leader_lost: tokio::sync::watch::Sender::new(0),
+        log_waits,
         disk,
+        kept_hashes: corruption::KeptHashes::default(),
         defragmenting: Arc::default(),
     })
 }
@@ -318,7 +336,6 @@ async fn publish(member: &Member, first_members: &[MemberAttributes]) -> anyhow:
         let version = ClusterVersion { version: version::CLUSTER.to_owned() };
         retried(member.propose(Action::ClusterVersion(version)).await)?;
     }
-    member.metrics.leader_changes.inc();
     Ok(())
 }
 

@@ -1,12 +1,23 @@
-//! Named places where a test can make the process die, as if it had been killed just there.
-//! `KEELSON_FAILPOINT=name:count` aborts at the count-th pass of `name`; unset, a pass costs one load.
+//! Named places where a test can make the process die, as if it had been killed just there, or hang.
+//! `KEELSON_FAILPOINT=name:count` aborts at the count-th pass of `name`; `KEELSON_STALL=name:file` holds every pass
+//! up while there is such a file. Unset, a pass costs two loads.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// How often a pass that is held up looks for the file.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 struct Armed {
     name: String,
     left: AtomicU64,
+}
+
+struct Stall {
+    name: String,
+    file: PathBuf,
 }
 
 fn armed() -> Option<&'static Armed> {
@@ -20,6 +31,17 @@ fn armed() -> Option<&'static Armed> {
         .as_ref()
 }
 
+fn stall() -> Option<&'static Stall> {
+    static STALL: OnceLock<Option<Stall>> = OnceLock::new();
+    STALL
+        .get_or_init(|| {
+            let value = std::env::var("KEELSON_STALL").ok()?;
+            let (name, file) = value.split_once(':')?;
+            Some(Stall { name: name.to_owned(), file: file.into() })
+        })
+        .as_ref()
+}
+
 /// Passes the place `name`.
 pub fn pass(name: &str) {
     if let Some(point) = armed()
@@ -28,5 +50,10 @@ pub fn pass(name: &str) {
     {
         // No destructors, no flushes: what a SIGKILL leaves behind.
         std::process::abort();
+    }
+    if let Some(stall) = stall().filter(|s| s.name == name) {
+        while stall.file.exists() {
+            std::thread::sleep(LOOK_AGAIN);
+        }
     }
 }

@@ -9,6 +9,7 @@ mod queue;
 mod recover;
 mod segment;
 mod spare;
+mod waits;
 mod writer;
 
 use std::fs::File;
@@ -24,6 +25,7 @@ use parking_lot::RwLock;
 use self::contents::{Contents, Place};
 use self::queue::Queue;
 use self::segment::failed;
+pub use self::waits::LogWaits;
 use self::writer::{LazyMarks, Op, Writer};
 
 /// The log could not be read or written. After a failed write nothing more is written.
@@ -52,6 +54,7 @@ pub struct LogStore {
     contents: Arc<RwLock<Contents>>,
     lazy: LazyMarks,
     queue: Queue,
+    waits: Arc<LogWaits>,
 }
 
 impl LogStore {
@@ -62,8 +65,15 @@ impl LogStore {
     /// before the tail is an error.
     pub fn open(path: &Path, sync: bool, observer: SyncObserver) -> Result<Self, LogError> {
         let (contents, lazy) = (Arc::new(RwLock::new(Contents::default())), LazyMarks::default());
-        let writer = Writer::open(path, sync, observer, contents.clone(), lazy.clone())?;
-        Ok(Self { dir: path.to_owned(), contents, lazy, queue: Queue::start(writer)? })
+        let waits = Arc::new(LogWaits::new());
+        let writer = Writer::open(path, sync, observer, contents.clone(), lazy.clone(), waits.clone())?;
+        Ok(Self { dir: path.to_owned(), contents, lazy, queue: Queue::start(writer)?, waits })
+    }
+
+    /// How long it has been waiting for the disk.
+    #[must_use]
+    pub fn waits(&self) -> Arc<LogWaits> {
+        self.waits.clone()
     }
 
     /// Which entries are there.

@@ -95,11 +95,13 @@ impl StateBackend {
         db_options.set_stats_dump_period_sec(0);
         let tables = Table::ALL.map(|t| ColumnFamilyDescriptor::new(name(t), table_options(t, options, &cache)));
         let db = DB::open_cf_descriptors(&db_options, path, tables).map_err(|e| {
-            StorageError(format!(
-                "cannot open the state store {}: {e}; if it is damaged, remove this member, empty its data directory and \
-                 add it again, or restore a backup",
-                path.display()
-            ))
+            let advice = match e.kind() {
+                ErrorKind::Corruption => {
+                    "it is damaged: remove this member, empty its data directory and add it again, or restore a backup"
+                }
+                _ => "check that the disk is in order and has space, and that the files are readable",
+            };
+            StorageError(format!("cannot open the state store {}: {e}; {advice}", path.display()))
         })?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);

@@ -5,11 +5,13 @@ mod file;
 mod flags;
 #[cfg(test)]
 mod fuzz;
+mod gates;
 mod parse;
 mod security;
 mod urls;
 
 pub use discovery::{Discovery, Registry};
+pub use gates::Gates;
 pub use parse::{AutoCompaction, Config, Outcome, from_command_line, parse_cluster};
 pub use security::{Named, Pair, Security};
 pub use urls::{Address, ListenUrl};

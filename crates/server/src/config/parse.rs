@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::discovery::{self, Discovery};
 use super::file;
 use super::flags::{self, Use, Values};
+use super::gates::{self, Gates};
 use super::security::{self, Security};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
 use crate::tls::Protocol;
@@ -40,6 +41,10 @@ pub struct Config {
     pub discovery: Discovery,
     pub strict_reconfig: bool,
     pub max_learners: u32,
+    /// A leader makes voters of learners that have caught up.
+    pub promotes_learners: bool,
+    /// A leader whose log waits for the disk for longer hands over; zero for never.
+    pub disk_stall_limit: Duration,
     pub cluster_token: String,
     /// The other members are gone for good: go on alone.
     pub forces_new_cluster: bool,
@@ -64,6 +69,11 @@ pub struct Config {
     pub ping_interval: Duration,
     pub ping_timeout: Duration,
     pub sync_log: bool,
+    pub gates: Gates,
+    /// How often a leader compares the data of all members; zero for never.
+    pub corrupt_check_interval: Duration,
+    /// How often it compares checksums of past compactions.
+    pub compact_hash_interval: Duration,
     pub reuse_port: bool,
     pub client_security: Security,
     pub peer_security: Security,
@@ -207,6 +217,12 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         old if old.is_empty() => s.duration("watch-progress-notify-interval")?,
         _ => s.duration("experimental-watch-progress-notify-interval")?,
     };
+    let mut gates = gates::parse(&s.text("feature-gates"), &mut warnings)?;
+    gates.initial_corrupt_check |= s.bool("experimental-initial-corrupt-check");
+    gates.compact_hash_check |= s.bool("experimental-compact-hash-check-enabled");
+    let compact_hash_interval = s.duration("compact-hash-check-time")?;
+    if compact_hash_interval.is_zero() {
+        return Err("--compact-hash-check-time must be >0 (set to 0s)".into());
     let (protocol, left_out) = Protocol::new(&s.text("tls-min-version"), &s.text("tls-max-version"), &s.list("cipher-suites"))?;
     warnings.extend(left_out);
     let client_security = security::of_clients(|name| s.text(name), &protocol)?;
@@ -233,6 +249,9 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".into());
     }
     Ok(Config {
+        gates,
+        corrupt_check_interval: s.duration("corrupt-check-time")?,
+        compact_hash_interval,
         listen_client,
         listen_peer,
         listen_metrics,
@@ -245,6 +264,8 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         initial_cluster,
         strict_reconfig: s.bool("strict-reconfig-check"),
         max_learners: s.positive("max-learners")?,
+        promotes_learners: s.bool("auto-promote-learners"),
+        disk_stall_limit: s.duration("disk-stall-handover")?,
         cluster_token,
         forces_new_cluster: s.bool("force-new-cluster"),
         heartbeat_ms,

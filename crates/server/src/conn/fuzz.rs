@@ -23,7 +23,7 @@ impl AsyncRead for Pieces<'_> {
 
 #[test]
 fn http2_is_told_by_its_preface_however_it_is_cut_and_no_byte_is_lost() {
-    let metrics = std::panic::AssertUnwindSafe(Metrics::new(1, false));
+    let metrics = std::panic::AssertUnwindSafe(Metrics::new(1, false, crate::config::Gates::default()));
     target!(10_000).with_type::<(Vec<u8>, u8, Vec<u8>)>().for_each(|(tail, common, lengths)| {
         let bytes = [&PREFACE[..usize::from(*common) % (PREFACE.len() + 1)], tail].concat();
         let mut io = Pieces { bytes: &bytes, lengths: lengths.iter().cycle() };
@@ -31,7 +31,7 @@ fn http2_is_told_by_its_preface_however_it_is_cut_and_no_byte_is_lost() {
             Ok((head, is_http2)) => {
                 assert_eq!(is_http2, bytes.starts_with(PREFACE));
                 let mut whole = Vec::new();
-                let mut connection = Counting { head: head.into(), io, metrics: metrics.clone() };
+                let mut connection = Counting { head: head.into(), io, metrics: Some(metrics.clone()) };
                 block_on(connection.read_to_end(&mut whole)).unwrap();
                 assert_eq!(whole, bytes);
             }

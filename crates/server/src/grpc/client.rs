@@ -13,6 +13,7 @@ use super::encoding::Encoding;
 use super::frame::{FrameError, MessageReader};
 use super::status::Status;
 use super::stream::{Gone, Sender};
+use crate::metrics::Traffic;
 
 /// Bytes that a peer may send ahead on one stream, and on all together.
 const WINDOW: u32 = 4 << 20;
@@ -79,14 +80,14 @@ impl Connection {
         self.driver.is_finished()
     }
 
-    async fn begin(&self, path: &str, metadata: &HeaderMap) -> Result<(ResponseFuture, Sender), CallError> {
+    async fn begin(&self, path: &str, metadata: &HeaderMap, traffic: &Traffic) -> Result<(ResponseFuture, Sender), CallError> {
         let mut request = Request::post(format!("http://peer{path}")).version(Version::HTTP_2).body(()).map_err(unsent)?;
         request.headers_mut().extend(metadata.clone());
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
         let mut requests = self.requests.clone().ready().await.map_err(unsent)?;
         let (response, body) = requests.send_request(request, false).map_err(unsent)?;
-        Ok((response, Sender::new(body)))
+        Ok((response, Sender::new(body).counted_by(traffic.sent.clone())))
     }
 
     /// A call of one message and one answer.
@@ -95,17 +96,18 @@ impl Connection {
         path: &str,
         metadata: &HeaderMap,
         message: &impl Message,
+        traffic: &Traffic,
     ) -> Result<R, CallError> {
-        let (response, mut sender) = self.begin(path, metadata).await?;
+        let (response, mut sender) = self.begin(path, metadata, traffic).await?;
         sender.send(message).await.map_err(|Gone| lost("the connection was lost"))?;
         sender.close();
-        Answers::of(response).await?.next().await?.ok_or_else(|| lost("the call ended without an answer"))
+        Answers::of(response, traffic).await?.next().await?.ok_or_else(|| lost("the call ended without an answer"))
     }
 
     /// A call of a stream each way.
-    pub async fn open(&self, path: &str, metadata: &HeaderMap) -> Result<(Sender, Answers), CallError> {
-        let (response, sender) = self.begin(path, metadata).await?;
-        Ok((sender, Answers::of(response).await?))
+    pub async fn open(&self, path: &str, metadata: &HeaderMap, traffic: &Traffic) -> Result<(Sender, Answers), CallError> {
+        let (response, sender) = self.begin(path, metadata, traffic).await?;
+        Ok((sender, Answers::of(response, traffic).await?))
     }
 }
 
@@ -127,9 +129,10 @@ pub struct Answers {
 }
 
 impl Answers {
-    async fn of(response: ResponseFuture) -> Result<Self, CallError> {
+    async fn of(response: ResponseFuture, traffic: &Traffic) -> Result<Self, CallError> {
         let (head, body) = response.await.map_err(lost)?.into_parts();
-        let answers = Self { reader: MessageReader::new(body, Encoding::Identity, MAX_MESSAGE) };
+        let reader = MessageReader::new(body, Encoding::Identity, MAX_MESSAGE).counted_by(traffic.received.clone());
+        let answers = Self { reader };
         if head.status != http::StatusCode::OK {
             return Err(lost(format!("HTTP status {}", head.status)));
         }

@@ -4,6 +4,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use h2::RecvStream;
 use keelson_api::Code;
+use prometheus::IntCounter;
 use prost::{DecodeError, Message};
 
 use super::encoding::{Encoding, gunzip};
@@ -30,17 +31,23 @@ pub struct MessageReader {
     body: RecvStream,
     frames: Frames,
     explain: Explain,
+    bytes: Option<IntCounter>,
 }
 
 impl MessageReader {
     /// Reads from `body`; longer messages than `max_bytes` are refused, unpacked as well as packed.
     pub fn new(body: RecvStream, encoding: Encoding, max_bytes: usize) -> Self {
-        Self { body, frames: Frames { buffer: BytesMut::new(), encoding, max_bytes }, explain: |_, _| None }
+        Self { body, frames: Frames { buffer: BytesMut::new(), encoding, max_bytes }, explain: |_, _| None, bytes: None }
     }
 
     /// Asks `explain` about messages that cannot be decoded.
     pub fn explained_by(self, explain: Explain) -> Self {
         Self { explain, ..self }
+    }
+
+    /// Counts the bytes of what is read.
+    pub fn counted_by(self, bytes: IntCounter) -> Self {
+        Self { bytes: Some(bytes), ..self }
     }
 
     /// What came after the last message.
@@ -58,6 +65,9 @@ impl MessageReader {
                 Some(Ok(chunk)) => {
                     // The credit only fails to be released when the stream is gone already.
                     let _ = self.body.flow_control().release_capacity(chunk.len());
+                    if let Some(bytes) = &self.bytes {
+                        bytes.inc_by(chunk.len() as u64);
+                    }
                     self.frames.push(chunk);
                 }
                 Some(Err(_)) => return Err(FrameError::Gone),

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use h2::SendStream;
 use http::HeaderMap;
 use keelson_api::Code;
+use prometheus::IntCounter;
 use prost::Message;
 
 use super::frame::{frame, put_header};
@@ -38,6 +39,7 @@ pub trait Pieces: Send {
 /// Sends messages, then a status.
 pub struct Sender {
     body: SendStream<Bytes>,
+    bytes: Option<IntCounter>,
 }
 
 /// The client is gone.
@@ -46,7 +48,12 @@ pub struct Gone;
 
 impl Sender {
     pub(super) const fn new(body: SendStream<Bytes>) -> Self {
-        Self { body }
+        Self { body, bytes: None }
+    }
+
+    /// Counts the bytes of what is sent.
+    pub fn counted_by(self, bytes: IntCounter) -> Self {
+        Self { bytes: Some(bytes), ..self }
     }
 
     /// Sends a message.
@@ -56,6 +63,9 @@ impl Sender {
 
     /// Sends a message that has its frame header already.
     pub async fn send_framed(&mut self, mut rest: Bytes) -> Result<(), Gone> {
+        if let Some(bytes) = &self.bytes {
+            bytes.inc_by(rest.len() as u64);
+        }
         while !rest.is_empty() {
             self.body.reserve_capacity(rest.len().min(PIECE));
             let room = loop {

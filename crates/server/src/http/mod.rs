@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
 
+use crate::conn::Surface;
 use crate::member::Member;
 use crate::version;
 
@@ -24,14 +25,14 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// Answers one request.
-pub async fn route(member: &Arc<Member>, method: &Method, path: &str, query: &str) -> Answer {
+pub async fn route(member: &Arc<Member>, surface: Surface, method: &Method, path: &str, query: &str) -> Answer {
     if *method != Method::GET {
         return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Method Not Allowed\n");
     }
     match path {
         "/health" => health::health(member, query).await,
         "/version" => version_answer(member),
-        "/members" => members(member),
+        "/members" if surface == Surface::Peer => members(member),
         "/metrics" => {
             let metrics = member.metrics.render(&member.snapshot());
             answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)

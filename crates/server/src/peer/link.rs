@@ -27,7 +27,8 @@ pub struct Link {
 }
 
 impl Link {
-    fn known(&self) -> Option<Result<Arc<Connection>, PeerError>> {
+    /// The connection that is there, or why there was none a moment ago.
+    pub fn known(&self) -> Option<Result<Arc<Connection>, PeerError>> {
         match &*self.last.lock() {
             Some(Dialled::Up(connection, _)) if !connection.is_over() => Some(Ok(connection.clone())),
             Some(Dialled::Failed(why, at)) if at.elapsed() < REST => Some(Err(PeerError::Unreachable(why.clone()))),

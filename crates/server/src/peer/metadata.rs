@@ -9,6 +9,12 @@ const CLUSTER: &str = "keelson-cluster";
 const FROM: &str = "keelson-from";
 const TO: &str = "keelson-to";
 const DATA_DIR: &str = "keelson-data-dir";
+const TO_DATA_DIR: &str = "keelson-to-data-dir";
+
+/// Refusals that no other call to whichever member will change have codes that nothing else has here.
+pub const REMOVED: Code = Code::PermissionDenied;
+/// The caller comes with another data directory than it joined with.
+pub const DATA_GONE: Code = Code::DataLoss;
 
 /// What a member tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,19 +31,25 @@ fn hex(id: u64) -> HeaderValue {
     HeaderValue::from_str(&format!("{id:x}")).expect("hexadecimal digits are a header")
 }
 
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
+    headers.get(name).and_then(|v| v.to_str().ok()).unwrap_or_default()
+}
+
 fn id(headers: &HeaderMap, name: &str) -> Option<u64> {
     u64::from_str_radix(headers.get(name)?.to_str().ok()?, 16).ok()
 }
 
 impl Speaker {
-    /// Metadata of a call to `to`.
-    pub fn headers(&self, to: u64) -> HeaderMap {
+    /// Metadata of a call to `to`, whose data directory is called `known_as` if it has told.
+    pub fn headers(&self, to: u64, known_as: &str) -> HeaderMap {
         let mut headers = HeaderMap::with_capacity(6);
         headers.insert(CLUSTER, hex(self.cluster_id));
         headers.insert(FROM, hex(self.member_id));
         headers.insert(TO, hex(to));
-        if let Ok(uuid) = HeaderValue::from_str(&self.data_dir_uuid) {
-            headers.insert(DATA_DIR, uuid);
+        for (name, uuid) in [(DATA_DIR, self.data_dir_uuid.as_str()), (TO_DATA_DIR, known_as)] {
+            if let Ok(uuid) = HeaderValue::from_str(uuid) {
+                headers.insert(name, uuid);
+            }
         }
         headers
     }
@@ -61,8 +73,13 @@ impl Speaker {
                 self.member_id
             )));
         }
-        let data_dir_uuid = headers.get(DATA_DIR).and_then(|v| v.to_str().ok()).unwrap_or_default().to_owned();
-        Ok(Self { cluster_id, member_id, data_dir_uuid })
+        Ok(Self { cluster_id, member_id, data_dir_uuid: text(headers, DATA_DIR).to_owned() })
+    }
+
+    /// Whether a caller knows this member by the data directory that it has.
+    pub fn is_known(&self, headers: &HeaderMap) -> bool {
+        let known_as = text(headers, TO_DATA_DIR);
+        known_as.is_empty() || known_as == self.data_dir_uuid
     }
 }
 
@@ -71,12 +88,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_call_for_another_cluster_or_member_is_refused() {
+    fn a_call_for_another_cluster_or_member_is_refused_and_one_for_another_data_directory_is_noticed() {
         let speaker = |cluster_id, member_id| Speaker { cluster_id, member_id, data_dir_uuid: "d".into() };
         let (a, b) = (speaker(1, 10), speaker(1, u64::MAX));
-        assert_eq!(b.caller(&a.headers(u64::MAX)).unwrap(), a);
-        assert!(b.caller(&a.headers(11)).unwrap_err().message.contains("peer URLs"));
-        assert!(speaker(2, 10).caller(&b.headers(10)).unwrap_err().message.contains("cluster ID mismatch"));
+        assert_eq!(b.caller(&a.headers(u64::MAX, "")).unwrap(), a);
+        assert_eq!(b.caller(&a.headers(u64::MAX, "d")).unwrap(), a);
+        assert!(b.caller(&a.headers(11, "d")).unwrap_err().message.contains("peer URLs"));
+        assert!(speaker(2, 10).caller(&b.headers(10, "d")).unwrap_err().message.contains("cluster ID mismatch"));
+        assert!(b.is_known(&a.headers(u64::MAX, "")) && b.is_known(&a.headers(u64::MAX, "d")));
+        assert!(!b.is_known(&a.headers(u64::MAX, "another")));
         assert!(b.caller(&HeaderMap::new()).is_err());
     }
 }

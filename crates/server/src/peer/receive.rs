@@ -11,9 +11,10 @@ use keelson_storage::Incoming;
 use crate::grpc::{FrameError, MessageReader, Respond, Sender, Status};
 use crate::member::Member;
 
-/// Serves one transfer.
-pub async fn checkpoint(member: &Arc<Member>, mut reader: MessageReader, respond: Respond) {
+/// Serves one transfer, from member `by`.
+pub async fn checkpoint(member: &Arc<Member>, by: u64, mut reader: MessageReader, respond: Respond) {
     let Ok(mut sender) = respond.stream() else { return };
+    let transfer = member.metrics.peers.receiving_snapshot(by);
     // One at a time: they share a folder.
     let result = match member.receiving.try_lock() {
         Ok(_one) => receive(member, &mut reader, &mut sender).await,
@@ -22,6 +23,9 @@ pub async fn checkpoint(member: &Arc<Member>, mut reader: MessageReader, respond
     match result {
         Ok(reply) => {
             let complete = reply.complete;
+            if complete {
+                transfer.went_well();
+            }
             // The leader will ask again if it has gone away.
             let _ = sender.send(&reply).await;
             sender.finish(Ok(()));

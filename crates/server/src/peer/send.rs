@@ -10,6 +10,7 @@ use keelson_consensus::{Checkpoint, PeerError};
 use tokio::io::AsyncReadExt;
 
 use crate::grpc::{Connection, Sender};
+use crate::metrics::Traffic;
 
 const METHOD: &str = "/keelson.peer.Peer/Snapshot";
 /// Bytes of a piece.
@@ -25,6 +26,7 @@ fn lost(e: impl std::fmt::Display) -> PeerError {
 pub async fn checkpoint(
     connection: &Connection,
     metadata: &HeaderMap,
+    traffic: &Traffic,
     vote: Vote,
     checkpoint: &Checkpoint,
 ) -> Result<SnapshotReply, PeerError> {
@@ -35,7 +37,7 @@ pub async fn checkpoint(
         last: Some(LogId { term: position.term, index: position.index }),
         files: checkpoint.files.clone(),
     };
-    let (mut sender, mut answers) = connection.open(METHOD, metadata).await.map_err(lost)?;
+    let (mut sender, mut answers) = connection.open(METHOD, metadata, traffic).await.map_err(lost)?;
     send(&mut sender, Piece::Head(head)).await?;
     let reply: SnapshotReply = answers.next().await.map_err(lost)?.ok_or_else(|| lost("no answer to a checkpoint"))?;
     if reply.complete || reply.higher_vote.is_some() {

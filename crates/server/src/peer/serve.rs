@@ -9,11 +9,11 @@ use keelson_api::Code;
 use keelson_api::keelson::peer;
 use prost::Message;
 
-use super::metadata::Speaker;
+use super::metadata::{DATA_GONE, REMOVED, Speaker};
 use super::receive;
 use super::refusals;
 use crate::grpc::{Call, Encoding, FrameError, MessageReader, Respond, Status};
-use crate::member::Member;
+use crate::member::{End, Member};
 
 /// Bytes of a message between members: a run of log entries, or a piece of a file.
 const MAX_MESSAGE: usize = 64 << 20;
@@ -28,13 +28,14 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
             return;
         }
     };
-    let reader = MessageReader::new(body, Encoding::Identity, MAX_MESSAGE);
+    let traffic = member.metrics.peers.traffic(caller.member_id);
+    let reader = MessageReader::new(body, Encoding::Identity, MAX_MESSAGE).counted_by(traffic.received);
     let method = path.strip_prefix("/keelson.peer.Peer/").unwrap_or_default();
     let node = &member.node;
     let (told, by) = (&member, caller.member_id);
     match method {
-        "Append" => append(&member, reader, respond).await,
-        "Snapshot" => receive::checkpoint(&member, reader, respond).await,
+        "Append" => append(&member, by, reader, respond).await,
+        "Snapshot" => receive::checkpoint(&member, by, reader, respond).await,
         "Vote" => unary(&call, reader, respond, |r| async move { node.vote(r).await.map_err(failed) }).await,
         "Transfer" => unary(&call, reader, respond, |r| async move { node.take_over(r).await.map_err(failed) }).await,
         "Propose" => unary(&call, reader, respond, |r| async move { node.accept(r).await.map_err(failed) }).await,
@@ -42,6 +43,7 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
             unary(&call, reader, respond, |_: peer::ReadIndexRequest| async { Ok(node.read_index().await) }).await;
         }
         "Lead" => unary(&call, reader, respond, |r| async { Ok(crate::lead::answer(&member, r).await) }).await,
+        "Hash" => unary(&call, reader, respond, |r| async move { Ok(crate::corruption::answer(told, r).await) }).await,
         "Removed" => {
             unary(&call, reader, respond, |r: peer::RemovedRequest| async move {
                 told.told_removed(r.member_id, by);
@@ -69,24 +71,35 @@ where
 
 /// Checks who calls.
 fn admit(member: &Member, call: &Call) -> Result<Speaker, Status> {
-    let caller = member.speaker().caller(&call.headers)?;
-    let refused = |text: String| Err(Status::new(Code::FailedPrecondition, text));
+    let me = member.speaker();
+    let caller = me.caller(&call.headers)?;
+    let refused = |code, text: String| Err(Status::new(code, text));
     let id = caller.member_id;
+    if !me.is_known(&call.headers) {
+        // Whatever this member would say, it has forgotten what it promised.
+        member.end.send_replace(Some(End::DataGone));
+        let text = format!("the data of member {:x} is gone: it has another data directory than it joined with", me.member_id);
+        return refused(Code::FailedPrecondition, text);
+    }
     if member.state.is_removed(id) {
-        return refused(format!("member {id:x} has been removed from the cluster"));
+        return refused(REMOVED, format!("member {id:x} has been removed from the cluster"));
     }
     let first = member.book.data_dir_uuid(id);
     if !first.is_empty() && first != caller.data_dir_uuid {
-        return refused(format!(
-            "the data of member {id:x} is gone: it comes with another data directory than it joined with; \
+        return refused(
+            DATA_GONE,
+            format!(
+                "the data of member {id:x} is gone: it comes with another data directory than it joined with; \
              remove the member from the cluster and add it again"
-        ));
+            ),
+        );
     }
     Ok(caller)
 }
 
-async fn append(member: &Arc<Member>, reader: MessageReader, respond: Respond) {
-    let Ok(mut sender) = respond.stream() else { return };
+async fn append(member: &Arc<Member>, by: u64, reader: MessageReader, respond: Respond) {
+    let Ok(sender) = respond.stream() else { return };
+    let mut sender = sender.counted_by(member.metrics.peers.traffic(by).sent);
     let requests = futures::stream::unfold(reader, |mut reader| async move {
         match reader.next::<peer::AppendRequest>().await {
             Ok(Some(request)) => Some((Ok(request), reader)),
@@ -99,6 +112,7 @@ async fn append(member: &Arc<Member>, reader: MessageReader, respond: Respond) {
         let sent = match reply {
             Ok(reply) => sender.send(&reply).await,
             Err(e) => {
+                member.metrics.peers.receiving_failed(by);
                 sender.finish(Err(&failed(e)));
                 return;
             }

@@ -23,9 +23,6 @@ fn mismatched() -> Status {
 
 async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
     state::check_range(request)?;
-    if !request.serializable && member.is_learner() {
-        return Err(Error::NotSupportedForLearner.into());
-    }
     if !request.serializable {
         member.read_barrier().await?;
     }
@@ -35,6 +32,9 @@ async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
 
 /// Answers a range, in pieces if it is large.
 pub async fn range_of_any_size(member: Arc<Member>, request: RangeRequest) -> Result<Answer<RangeResponse, LargeRange>, Status> {
+    if !request.serializable && member.is_learner() {
+        return Err(Error::NotSupportedForLearner.into());
+    }
     admit(&member, &request).await?;
     match state::plain_query(&request).filter(|q| member.state.store.is_large(q)) {
         Some(query) => large_range::begin(&member, query).await.map(Answer::Pieces),
@@ -42,6 +42,7 @@ pub async fn range_of_any_size(member: Arc<Member>, request: RangeRequest) -> Re
     }
 }
 
+/// Answers a small range, to health checks too: those of learners ask what clients may not.
 pub async fn range(member: Arc<Member>, request: RangeRequest) -> Result<RangeResponse, Status> {
     admit(&member, &request).await?;
     read_range(member, request).await

@@ -12,7 +12,7 @@ use keelson_api::keelson::{LeaseGrant, LeaseRevoke};
 use keelson_api::{Code, Error};
 use keelson_state::Reply as Applied;
 
-use crate::grpc::{FrameError, MessageReader, Respond, Status};
+use crate::grpc::{Call, FrameError, MessageReader, Respond, Status};
 use crate::lead;
 use crate::member::Member;
 
@@ -56,12 +56,14 @@ pub async fn leases(member: Arc<Member>, _: LeaseLeasesRequest) -> Result<LeaseL
     Ok(LeaseLeasesResponse { header: member.header(member.state.store.revision()), leases })
 }
 
-pub async fn keep_alive(member: Arc<Member>, mut reader: MessageReader, respond: Respond) -> Option<Code> {
+pub async fn keep_alive(member: Arc<Member>, call: &Call, mut reader: MessageReader, respond: Respond) -> Option<Code> {
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
+    let mut leader_lost = std::pin::pin!(member.leader_lost(call));
     loop {
         let next = tokio::select! {
             next = reader.next::<LeaseKeepAliveRequest>() => next,
             () = member.stopped() => return sender.finish(Err(&Error::Stopped.into())),
+            () = &mut leader_lost => return sender.finish(Err(&Error::NoLeader.into())),
         };
         let request = match next {
             Ok(Some(request)) => request,
@@ -72,7 +74,11 @@ pub async fn keep_alive(member: Arc<Member>, mut reader: MessageReader, respond:
         member.metrics.received(super::Method::LeaseKeepAlive);
         // The header is taken before the renewal, as etcd does it.
         let header = member.header(member.state.store.revision());
-        let ttl = match lead::renew_lease(&member, request.id).await {
+        let renewed = tokio::select! {
+            renewed = lead::renew_lease(&member, request.id) => renewed,
+            () = &mut leader_lost => Err(Error::NoLeader),
+        };
+        let ttl = match renewed {
             Ok(ttl) => ttl,
             Err(e) => return sender.finish(Err(&e.into())),
         };

@@ -14,6 +14,7 @@ use keelson_api::keelson::command::Action;
 use keelson_api::{Code, Error};
 use keelson_state::Reply;
 
+use crate::corruption;
 use crate::grpc::{FrameError, MessageReader, Respond, Status};
 use crate::member::Member;
 use crate::version;
@@ -88,19 +89,13 @@ pub async fn move_leader(member: Arc<Member>, request: MoveLeaderRequest) -> Res
     Ok(MoveLeaderResponse::default())
 }
 
-async fn hash_at(member: &Arc<Member>, revision: i64) -> Result<keelson_mvcc::HashResult, Error> {
-    let state = member.state.clone();
-    let hashed = tokio::task::spawn_blocking(move || state.store.hash(revision)).await;
-    hashed.map_err(|_| Error::Stopped)?.map_err(crate::member::read_error)
-}
-
 pub async fn hash(member: Arc<Member>, _: HashRequest) -> Result<HashResponse, Status> {
-    let result = hash_at(&member, 0).await?;
+    let result = corruption::hash_at(&member, 0).await?;
     Ok(HashResponse { header: member.header(result.current), hash: result.hash })
 }
 
 pub async fn hash_kv(member: Arc<Member>, request: HashKvRequest) -> Result<HashKvResponse, Status> {
-    let result = hash_at(&member, request.revision).await?;
+    let result = corruption::hash_at(&member, request.revision).await?;
     Ok(HashKvResponse {
         header: member.header(result.current),
         hash: result.hash,

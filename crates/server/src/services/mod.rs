@@ -57,9 +57,6 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Ok(encoding) => encoding,
         Err(status) => return respond.refuse(&status),
     };
-    if call.wants_leader() && member.status().leader.is_none() {
-        return respond.refuse(&Error::NoLeader.into());
-    }
     let reader = MessageReader::new(body, encoding, member.config.max_request_bytes + MESSAGE_OVERHEAD);
     if method.kind() == "unary" {
         member.metrics.received(method);
@@ -68,6 +65,9 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
     let serves_learners = matches!(method, Method::Range | Method::Status) || method.service() == "grpc.health.v1.Health";
     if !serves_learners && member.is_learner() {
         return respond.refuse(&Error::NotSupportedForLearner.into());
+    }
+    if call.wants_leader() && member.status().leader.is_none() {
+        return respond.refuse(&Error::NoLeader.into());
     }
     let m = member.clone();
     match method {
@@ -82,7 +82,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::LeaseRevoke => respond.unary(call, reader, |r| lease::revoke(m, r)).await,
         Method::LeaseTimeToLive => respond.unary(call, reader, |r| lease::time_to_live(m, r)).await,
         Method::LeaseLeases => respond.unary(call, reader, |r| lease::leases(m, r)).await,
-        Method::LeaseKeepAlive => lease::keep_alive(m, reader, respond).await,
+        Method::LeaseKeepAlive => lease::keep_alive(m, call, reader, respond).await,
         Method::MemberList => respond.unary(call, reader, |r| cluster::member_list(m, r)).await,
         Method::MemberAdd => respond.unary(call, reader, |r| cluster::member_add(m, r)).await,
         Method::MemberRemove => respond.unary(call, reader, |r| cluster::member_remove(m, r)).await,

@@ -18,14 +18,14 @@ const TURN: usize = 64;
 /// Turns that a progress notification may wait for its watchers to catch up.
 const TURNS_TO_SETTLE: usize = 256;
 
-pub async fn serve(member: Arc<Member>, _call: &Call, mut reader: MessageReader, respond: Respond) -> Option<Code> {
+pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, respond: Respond) -> Option<Code> {
     let Ok(sender) = respond.stream() else { return Some(Code::Canceled) };
     member.metrics.watch_streams.inc();
     let ready = Arc::new(Notify::new());
     let stream = WatchStream::new(member.clone(), ready.clone());
     let mut session =
         Session { stream, sender, ready, interval: progress_interval(member.config.progress_interval), member: member.clone() };
-    let end = session.run(&mut reader).await;
+    let end = session.run(&mut reader, member.leader_lost(call)).await;
     member.metrics.watch_streams.dec();
     match end {
         End::Gone => Some(Code::Canceled),
@@ -63,8 +63,9 @@ struct Session {
 }
 
 impl Session {
-    async fn run(&mut self, reader: &mut MessageReader) -> End {
+    async fn run(&mut self, reader: &mut MessageReader, leader_lost: impl Future<Output = ()>) -> End {
         let member = self.member.clone();
+        let mut leader_lost = std::pin::pin!(leader_lost);
         let mut stopped = std::pin::pin!(member.stopped());
         loop {
             let result = tokio::select! {
@@ -77,6 +78,7 @@ impl Session {
                 () = self.ready.notified() => self.pump().await,
                 _ = self.interval.tick() => self.tick().await,
                 () = &mut stopped => return End::Refused(Error::Stopped.into()),
+                () = &mut leader_lost => return End::Refused(Error::NoLeader.into()),
             };
             if let Err(end) = result {
                 return end;

@@ -18,6 +18,7 @@ use super::frame::Builder;
 use super::recover::{self, End};
 use super::segment::{self, FRAMES_AT, Header, failed};
 use super::spare::{self, Fresh, Spares};
+use super::waits::LogWaits;
 use super::{LogError, SyncObserver};
 use crate::failpoint;
 
@@ -75,6 +76,7 @@ pub(super) struct Writer {
     lazy: LazyMarks,
     sync: bool,
     observer: SyncObserver,
+    waits: Arc<LogWaits>,
     failed: Option<LogError>,
 }
 
@@ -86,6 +88,7 @@ impl Writer {
         observer: SyncObserver,
         contents: Arc<RwLock<Contents>>,
         lazy: LazyMarks,
+        waits: Arc<LogWaits>,
     ) -> Result<Self, LogError> {
         fs::create_dir_all(dir).map_err(|e| failed("create", dir, &e))?;
         let end = recover::recover(dir, &mut contents.write())?;
@@ -103,7 +106,7 @@ impl Writer {
                 (active, FIRST + 1)
             }
         };
-        Ok(Self { dir: dir.to_owned(), active, next_frame, spares, contents, lazy, sync, observer, failed: None })
+        Ok(Self { dir: dir.to_owned(), active, next_frame, spares, contents, lazy, sync, observer, waits, failed: None })
     }
 
     /// Writes operations as one frame and tells those who wait for them.
@@ -118,7 +121,10 @@ impl Writer {
         if let Some(error) = &self.failed {
             return Err(error.clone());
         }
-        self.try_write(ops).map_err(|e| {
+        self.waits.begin();
+        let written = self.try_write(ops);
+        self.waits.end();
+        written.map_err(|e| {
             let error = LogError(format!("raft log: writing {} failed and must not be retried: {e}", self.active.path.display()));
             tracing::error!(error = %error, "the raft log is closed");
             self.failed = Some(error.clone());
