@@ -223,6 +223,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     let compact_hash_interval = s.duration("compact-hash-check-time")?;
     if compact_hash_interval.is_zero() {
         return Err("--compact-hash-check-time must be >0 (set to 0s)".into());
+    }
     let (protocol, left_out) = Protocol::new(&s.text("tls-min-version"), &s.text("tls-max-version"), &s.list("cipher-suites"))?;
     warnings.extend(left_out);
     let client_security = security::of_clients(|name| s.text(name), &protocol)?;
