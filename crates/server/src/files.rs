@@ -58,7 +58,11 @@ mod tests {
     fn clients_get_most_and_the_store_what_it_needs() {
         for limit in [300, 1024, 20_000, 1 << 20] {
             let files = Files::divide(limit, 4).unwrap();
-            assert!(files.clients >= limit / 3 && files.clients + files.tables.unwrap_or(ALL_TABLES) + 128 < limit, "{files:?}");
+            assert!(
+                files.clients >= limit / 3
+                    && files.clients + files.tables.unwrap_or(ALL_TABLES) + LogStore::MAX_OPEN_FILES < limit,
+                "{files:?}"
+            );
         }
         assert_eq!(Files::divide(1 << 20, 4).unwrap().tables, None);
         assert!(Files::divide(100, 4).unwrap_err().contains("raise it"));

@@ -275,7 +275,7 @@ mod tests {
 
     #[test]
     fn consensus_gets_to_any_list_one_voter_at_a_time_and_the_leader_leaves_last() {
-        let lists: &[(&[u64], &[u64])] = &[(&[1], &[]), (&[1, 2], &[]), (&[2, 3, 4], &[5]), (&[5], &[]), (&[1, 2, 3, 4, 5], &[])];
+        let lists: &[(&[u64], &[u64])] = &[(&[1], &[]), (&[1, 2], &[]), (&[2, 3, 4], &[6]), (&[5], &[]), (&[1, 2, 3, 4, 5], &[])];
         for (from, from_learners) in lists {
             for (to, to_learners) in lists {
                 let list = listed(to, to_learners);

@@ -14,6 +14,7 @@ use super::Named;
 use crate::config::{Config, Registry, parse_cluster};
 use crate::grpc::{CallError, Connection};
 use crate::identity;
+use crate::metrics::Traffic;
 use crate::peer::Dialer;
 use crate::tls;
 
@@ -153,7 +154,8 @@ impl Calls {
     }
 
     async fn call<R: Message + Default>(&self, path: &str, message: &impl Message) -> Result<R, Failure> {
-        let answer = tokio::time::timeout(self.limit, self.connection.call(path, &self.headers, message)).await;
+        let answer =
+            tokio::time::timeout(self.limit, self.connection.call(path, &self.headers, message, &Traffic::default())).await;
         answer.map_err(for_now)?.map_err(|e: CallError| for_now(e))
     }
 

@@ -45,9 +45,9 @@ impl MessageReader {
         Self { explain, ..self }
     }
 
-    /// Counts the bytes of what is read.
-    pub fn counted_by(self, bytes: IntCounter) -> Self {
-        Self { bytes: Some(bytes), ..self }
+    /// Counts, if that is wanted, the bytes of what is read.
+    pub fn counted_by(self, bytes: Option<IntCounter>) -> Self {
+        Self { bytes, ..self }
     }
 
     /// What came after the last message.

@@ -51,9 +51,9 @@ impl Sender {
         Self { body, bytes: None }
     }
 
-    /// Counts the bytes of what is sent.
-    pub fn counted_by(self, bytes: IntCounter) -> Self {
-        Self { bytes: Some(bytes), ..self }
+    /// Counts, if that is wanted, the bytes of what is sent.
+    pub fn counted_by(self, bytes: Option<IntCounter>) -> Self {
+        Self { bytes, ..self }
     }
 
     /// Sends a message.

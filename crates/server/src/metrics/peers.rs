@@ -10,13 +10,13 @@ fn label(id: u64) -> String {
     format!("{id:x}")
 }
 
-/// Counters of the bytes of messages to and from one member.
-#[derive(Clone)]
+/// Counters of the bytes of messages to and from one member; none for who is no member.
+#[derive(Clone, Default)]
 pub struct Traffic {
     /// To it.
-    pub sent: IntCounter,
+    pub sent: Option<IntCounter>,
     /// From it.
-    pub received: IntCounter,
+    pub received: Option<IntCounter>,
 }
 
 /// Counters of all other members.
@@ -127,7 +127,10 @@ impl PeerMetrics {
     /// Counters of the bytes to and from a member.
     pub fn traffic(&self, id: u64) -> Traffic {
         let label = [&label(id)];
-        Traffic { sent: self.sent_bytes.with_label_values(&label), received: self.received_bytes.with_label_values(&label) }
+        Traffic {
+            sent: Some(self.sent_bytes.with_label_values(&label)),
+            received: Some(self.received_bytes.with_label_values(&label)),
+        }
     }
 
     /// A message did not get there, as far as this member knows.
