@@ -79,8 +79,8 @@ e2e-node: build node-peers
 
 test: setup peers
 	$(CARGO) build --release --locked --workspace
-	$(CARGO) test --release --locked --workspace
 	$(SIMULATE)
+	$(CARGO) test --release --locked --workspace --no-fail-fast
 
 # A build of its own: in it the clock can stand still.
 SIM_SECONDS ?= 60

@@ -90,9 +90,9 @@ impl Cluster {
 
     /// Members in the namespaces of a network, one in each; they are not started yet.
     pub fn seated(program: Program, network: &Network, flags: &[&str]) -> Result<Self> {
-        let flags: Vec<String> = flags.iter().map(ToString::to_string).collect();
         let names = network.seats().len();
-        let mut cluster = Self { program, flags, pki: None, members: Vec::new(), names };
+        let mut cluster =
+            Self { program, flags: flags.iter().map(ToString::to_string).collect(), pki: None, members: Vec::new(), names };
         for (number, seat) in network.seats().iter().enumerate() {
             let mut member = Server::member(program, &format!("m{number}"), seat.ports, flags)?;
             member.sit(seat);
