@@ -40,6 +40,20 @@ pub fn fit_log(log: &dyn LogDisk, position: &Position) -> io::Result<bool> {
     Ok(true)
 }
 
+/// Checks that the log reaches at least to where the state stands: nothing is applied before it is on disk.
+pub fn check_reach(log: &dyn LogDisk, position: &Position) -> io::Result<()> {
+    let purged = log.mark(PURGED).map(|row| codec::decode_log_id(&row)).transpose()?.map(|id| id.index);
+    let last = log.bounds().last.max(purged).unwrap_or(0);
+    if last < position.index {
+        return Err(io::Error::other(format!(
+            "the raft log is damaged: it ends at entry {last}, and the state has {} of it. Acknowledged writes and votes may \
+             be gone: remove this member, empty its data directory and add it again, or restore a backup",
+            position.index
+        )));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -97,5 +111,18 @@ mod tests {
         assert_eq!(left(&log), (Some(8), Some(11)));
         assert!(fit_log(&log, &at(2, 7)).unwrap());
         assert_eq!(left(&log), (Some(8), Some(11)));
+    }
+
+    #[test]
+    fn a_log_that_ends_before_the_state_has_lost_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(&dir, 8, 12);
+        check_reach(&log, &at(2, 11)).unwrap();
+        assert!(check_reach(&log, &at(2, 12)).unwrap_err().to_string().contains("is damaged"));
+        let (empty, only_purged) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let empty = self::log(&empty, 1, 1);
+        check_reach(&empty, &Position::default()).unwrap();
+        check_reach(&empty, &at(2, 1)).unwrap_err();
+        check_reach(&self::log(&only_purged, 8, 8), &at(2, 7)).unwrap();
     }
 }

@@ -29,7 +29,7 @@ mod wire;
 pub use alone::leave_others;
 pub use apply::Observer;
 pub use disk::{Done, LogDisk};
-pub use fit::fit_log;
+pub use fit::{check_reach, fit_log};
 pub use members::{Configuration, Progress};
 pub use node::{Node, NodeError, NodeOptions, Status};
 pub use snapshot::{Checkpoint, MakeCheckpoint};

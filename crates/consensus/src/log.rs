@@ -134,9 +134,18 @@ impl Log {
         self.inner.durable.subscribe()
     }
 
-    /// The last committed position that was remembered.
+    /// The last committed position that was remembered. The mark may have got to disk before the entries that it is
+    /// about; then those that are there are the first ones of what was committed.
     pub(crate) fn committed(&self) -> io::Result<Option<RaftLogId>> {
-        self.mark(COMMITTED)
+        Ok(self.mark(COMMITTED)?.min(self.last()?))
+    }
+
+    /// Position of the last entry, also if that has been purged.
+    fn last(&self) -> io::Result<Option<RaftLogId>> {
+        let Some(last) = self.inner.store.bounds().last else { return self.mark(PURGED) };
+        let rows = self.inner.store.read(last..last + 1, usize::MAX).map_err(io_error)?;
+        let (index, row) = rows.into_iter().next().ok_or_else(|| codec::damaged("the last log entry"))?;
+        Ok(Some(codec::decode_entry(index, row)?.log_id))
     }
 
     fn mark(&self, name: &str) -> io::Result<Option<RaftLogId>> {
@@ -213,16 +222,7 @@ impl RaftLogStorage<Types> for Log {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types>, io::Error> {
-        let purged = self.mark(PURGED)?;
-        let last = match self.inner.store.bounds().last {
-            Some(last) => {
-                let rows = self.inner.store.read(last..last + 1, usize::MAX).map_err(io_error)?;
-                let (index, row) = rows.into_iter().next().ok_or_else(|| codec::damaged("the last log entry"))?;
-                Some(codec::decode_entry(index, row)?.log_id)
-            }
-            None => purged,
-        };
-        Ok(LogState { last_purged_log_id: purged, last_log_id: last })
+        Ok(LogState { last_purged_log_id: self.mark(PURGED)?, last_log_id: self.last()? })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -288,5 +288,30 @@ impl RaftLogStorage<Types> for Log {
     async fn purge(&mut self, upto: RaftLogId) -> Result<(), io::Error> {
         self.inner.recent.lock().purge_to(upto.index);
         finished(|done| self.inner.store.purge(upto.index, PURGED, codec::encode_log_id(&upto), done)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_storage::LogStore;
+    use openraft::EntryPayload;
+
+    use super::*;
+    use crate::fit;
+
+    #[test]
+    fn what_counts_as_committed_ends_where_the_log_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = LogStore::open(dir.path(), false, Arc::new(|_, _| {})).unwrap();
+        let entry = |index| RaftEntry { log_id: codec::log_id(2, index), payload: EntryPayload::Blank };
+        let rows = (1..=9).map(|index| (index, codec::encode_entry(&entry(index)))).collect();
+        fit::finished(|done| LogDisk::append(&store, rows, done)).unwrap();
+        drop(store);
+        for (committed, told) in [(16, 9), (9, 9), (4, 4)] {
+            let store = LogStore::open(dir.path(), false, Arc::new(|_, _| {})).unwrap();
+            fit::finished(|done| LogDisk::set_mark(&store, COMMITTED, codec::encode_log_id(&codec::log_id(2, committed)), done))
+                .unwrap();
+            assert_eq!(Log::new(store).unwrap().committed().unwrap(), Some(codec::log_id(2, told)));
+        }
     }
 }

@@ -187,6 +187,9 @@ fn open(
     let options = StateOptions { max_open_tables: files.tables, ..StateOptions::default() };
     let backend = StateBackend::open(&data_dir.state(), &options)?;
     let (machine, position) = Machine::open(backend)?;
+    if config.sync_log {
+        check_reach(&log, &position)?;
+    }
     let state = machine.shared().clone();
     let book = Arc::new(Book::new(beginning.addresses.clone()));
     book.follow(state.clone());

@@ -4,6 +4,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -37,8 +38,17 @@ fn invalid(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, text)
 }
 
+fn remove_if_there(folder: &Path) -> io::Result<()> {
+    if folder.is_dir() { fs::remove_dir_all(folder) } else { Ok(()) }
+}
+
 fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// After a failed sync nobody knows what is on disk, and the next sync says nothing of it: the file has to go.
+fn sync(file: &File, path: &Path) -> io::Result<()> {
+    file.sync_all().inspect_err(|_| drop(fs::remove_file(path)))
 }
 
 fn checksum(path: &Path) -> io::Result<u32> {
@@ -73,6 +83,9 @@ impl Incoming {
         if let Some(bad) = entries.iter().map(|e| e.name.as_str()).chain([name]).find(|n| !plain(n) || n.starts_with('.')) {
             return Err(invalid(format!("{bad:?} is no name of a checkpoint or of its files")));
         }
+        if data_dir.join(MARKER).exists() {
+            return Err(io::Error::other("another checkpoint has arrived and waits to be put in place"));
+        }
         let parent = data_dir.join(FOLDER);
         let folder = parent.join(name);
         if parent.is_dir() && !folder.is_dir() {
@@ -83,7 +96,10 @@ impl Incoming {
         for (number, entry) in entries.iter().enumerate() {
             let path = folder.join(&entry.name);
             let there = fs::metadata(&path).is_ok_and(|m| m.len() == entry.size) && checksum(&path)? == entry.crc32c;
-            if !there {
+            if there {
+                // It may have been written by a process that died before it was on disk.
+                sync(&File::open(&path)?, &path)?;
+            } else {
                 missing.push(number);
             }
         }
@@ -116,7 +132,7 @@ impl Incoming {
         if size > entry.size || crc != entry.crc32c {
             return Err(invalid(format!("{} has arrived damaged", entry.name)));
         }
-        file.sync_all()?;
+        sync(&file, &self.folder.join(&entry.name))?;
         self.missing.pop();
         Ok(())
     }
@@ -157,15 +173,16 @@ pub struct Arrived {
 impl Arrived {
     /// What has arrived in a data directory, if anything has.
     pub fn find(data_dir: &Path) -> io::Result<Option<Self>> {
-        if !data_dir.join(MARKER).is_file() {
-            return Ok(None);
-        }
-        let parent = data_dir.join(FOLDER);
-        let folder = match fs::read_dir(&parent) {
-            Ok(mut entries) => entries.next().transpose()?.map(|e| e.path()),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+        let named = match fs::read(data_dir.join(MARKER)) {
+            Ok(named) => PathBuf::from(std::ffi::OsString::from_vec(named)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                remove_if_there(&data_dir.join(OLD))?;
+                return Ok(None);
+            }
             Err(e) => return Err(e),
         };
+        // The name only: the data directory may have been moved.
+        let folder = named.file_name().map(|name| data_dir.join(FOLDER).join(name)).filter(|folder| folder.is_dir());
         Ok(Some(Self { data_dir: data_dir.to_owned(), folder }))
     }
 
@@ -186,9 +203,7 @@ impl Arrived {
         let (state, old) = (self.data_dir.join(STATE), self.data_dir.join(OLD));
         if let Some(folder) = &self.folder {
             if state.is_dir() {
-                if old.is_dir() {
-                    fs::remove_dir_all(&old)?;
-                }
+                remove_if_there(&old)?;
                 fs::rename(&state, &old)?;
             }
             failpoint::pass("incoming-swap");
@@ -199,12 +214,8 @@ impl Arrived {
         failpoint::pass("incoming-placed");
         fs::remove_file(self.data_dir.join(MARKER))?;
         sync_folder(&self.data_dir)?;
-        for leftover in [self.data_dir.join(FOLDER), old] {
-            if leftover.is_dir() {
-                fs::remove_dir_all(leftover)?;
-            }
-        }
-        Ok(())
+        remove_if_there(&self.data_dir.join(FOLDER))?;
+        remove_if_there(&old)
     }
 }
 

@@ -100,19 +100,30 @@ impl LogStore {
 
     /// Where entries lie, and the file: once open it stays readable, even when it is removed.
     fn find(&self, range: Range<u64>, max_bytes: usize) -> Result<Option<Found>, LogError> {
+        loop {
+            let Some((places, path)) = self.look_up(range.clone(), max_bytes) else { return Ok(None) };
+            match File::open(&path) {
+                Ok(file) => return Ok(Some((places, path, file))),
+                // Removed meanwhile, with its entries.
+                Err(e)
+                    if e.kind() == std::io::ErrorKind::NotFound
+                        && self.look_up(range.clone(), 0).is_none_or(|(_, now)| now != path) => {}
+                Err(e) => return Err(failed("open", &path, &e)),
+            }
+        }
+    }
+
+    fn look_up(&self, range: Range<u64>, max_bytes: usize) -> Option<(Vec<(u64, Place)>, PathBuf)> {
         let contents = self.contents.read();
         let mut entries = contents.from(range.start).take_while(|(index, _)| *index < range.end).peekable();
-        let Some(segment) = entries.peek().map(|(_, place)| place.segment) else { return Ok(None) };
+        let segment = entries.peek().map(|(_, place)| place.segment)?;
         let mut bytes = 0;
         let fits = |(_, place): &(u64, Place)| {
             let before = bytes;
             bytes += place.length as usize;
             place.segment == segment && before <= max_bytes
         };
-        let places = entries.take_while(fits).collect();
-        let path = segment::path(&self.dir, segment);
-        let file = File::open(&path).map_err(|e| failed("open", &path, &e))?;
-        Ok(Some((places, path, file)))
+        Some((entries.take_while(fits).collect(), segment::path(&self.dir, segment)))
     }
 
     /// Reads a mark: a small row that is not an entry.

@@ -10,6 +10,8 @@ use rand::rngs::StdRng;
 
 use super::journal::Record;
 
+const SECTOR: usize = 512;
+
 #[derive(Clone, Debug)]
 enum Edit {
     Write { offset: usize, data: Vec<u8> },
@@ -34,7 +36,10 @@ impl Edit {
         match self {
             Self::Resize(size) => Self::Resize(*size),
             Self::Write { offset, data } => {
-                Self::Write { offset: *offset, data: data[..rng.random_range(0..=data.len())].to_vec() }
+                let end = offset + rng.random_range(0..=data.len());
+                // Disks write sectors whole.
+                let end = if end == offset + data.len() { end } else { (end / SECTOR * SECTOR).max(*offset) };
+                Self::Write { offset: *offset, data: data[..end - offset].to_vec() }
             }
         }
     }

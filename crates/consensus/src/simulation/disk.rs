@@ -29,7 +29,6 @@ struct Rows {
 enum Op {
     Append(Vec<(u64, Bytes)>),
     Mark(&'static str, Vec<u8>),
-    LazyMark(&'static str, Vec<u8>),
     TruncateFrom(u64),
     Purge(u64, &'static str, Vec<u8>),
 }
@@ -38,7 +37,7 @@ impl Op {
     fn apply(&self, rows: &mut Rows) {
         match self {
             Self::Append(entries) => rows.entries.extend(entries.iter().cloned()),
-            Self::Mark(name, value) | Self::LazyMark(name, value) => drop(rows.marks.insert(name, value.clone())),
+            Self::Mark(name, value) => drop(rows.marks.insert(name, value.clone())),
             Self::TruncateFrom(index) => drop(rows.entries.split_off(index)),
             Self::Purge(index, name, value) => {
                 rows.entries = rows.entries.split_off(&(index + 1));
@@ -60,7 +59,9 @@ struct Inner {
     unsynced: Vec<Op>,
     /// What is read: `durable` with `unsynced`.
     written: Rows,
-    queue: VecDeque<(Op, Option<Done>)>,
+    queue: VecDeque<(Op, Done)>,
+    /// Marks that go to disk with whatever is written next, which may be older than they are.
+    lazy: BTreeMap<&'static str, Vec<u8>>,
     /// Syncs take so much longer.
     stall: Duration,
     /// Nobody serves the queue: everything is done on the spot.
@@ -86,11 +87,15 @@ impl SimDisk {
         self.inner.lock().at_once = false;
     }
 
-    /// Does what is asked for, as the log thread does it.
+    /// Does what is asked for, as the log thread does it: some operations at a time.
     pub(super) async fn serve(self, seed: u64) {
         let mut rng = SmallRng::seed_from_u64(seed);
         loop {
-            let ops: Vec<_> = self.inner.lock().queue.drain(..).collect();
+            let ops: Vec<_> = {
+                let queue = &mut self.inner.lock().queue;
+                let some = if queue.is_empty() { 0 } else { rng.random_range(1..=queue.len()) };
+                queue.drain(..some).collect()
+            };
             if ops.is_empty() {
                 self.wake.notified().await;
                 continue;
@@ -99,9 +104,10 @@ impl SimDisk {
             let mut dones = Vec::new();
             let mut needs_sync = false;
             let stall = {
-                let mut inner = self.inner.lock();
-                for (op, done) in ops {
-                    needs_sync |= op.needs_sync() && !inner.lies;
+                let inner = &mut *self.inner.lock();
+                let marks = std::mem::take(&mut inner.lazy).into_iter().map(|(name, value)| (Op::Mark(name, value), None));
+                for (op, done) in marks.chain(ops.into_iter().map(|(op, done)| (op, Some(done)))) {
+                    needs_sync |= done.is_some() && op.needs_sync() && !inner.lies;
                     op.apply(&mut inner.written);
                     inner.unsynced.push(op);
                     dones.extend(done);
@@ -130,28 +136,25 @@ impl SimDisk {
             inner.written = inner.durable.clone();
             inner.at_once = true;
             inner.stall = Duration::ZERO;
+            inner.lazy.clear();
             std::mem::take(&mut inner.queue)
         };
         // Whoever waited is gone, too.
         drop(queue);
     }
 
-    fn push(&self, op: Op, done: Option<Done>) {
-        let mut inner = self.inner.lock();
-        if inner.at_once {
-            let inner = &mut *inner;
+    fn push(&self, op: Op, done: Done) {
+        {
+            let inner = &mut *self.inner.lock();
+            if !inner.at_once {
+                inner.queue.push_back((op, done));
+                self.wake.notify_one();
+                return;
+            }
             op.apply(&mut inner.written);
             op.apply(&mut inner.durable);
-        } else {
-            inner.queue.push_back((op, done));
-            drop(inner);
-            self.wake.notify_one();
-            return;
         }
-        drop(inner);
-        if let Some(done) = done {
-            done(Ok(()));
-        }
+        done(Ok(()));
     }
 }
 
@@ -178,25 +181,25 @@ impl LogDisk for SimDisk {
     }
 
     fn append(&self, rows: Vec<(u64, Bytes)>, done: Done) {
-        self.push(Op::Append(rows), Some(done));
+        self.push(Op::Append(rows), done);
     }
 
     /// This disk takes its time for everything.
     fn write_at_once(&self, _: bool) {}
 
     fn set_mark(&self, name: &'static str, value: Vec<u8>, done: Done) {
-        self.push(Op::Mark(name, value), Some(done));
+        self.push(Op::Mark(name, value), done);
     }
 
     fn set_mark_lazily(&self, name: &'static str, value: Vec<u8>) {
-        self.push(Op::LazyMark(name, value), None);
+        self.inner.lock().lazy.insert(name, value);
     }
 
     fn truncate_from(&self, index: u64, done: Done) {
-        self.push(Op::TruncateFrom(index), Some(done));
+        self.push(Op::TruncateFrom(index), done);
     }
 
     fn purge(&self, index: u64, name: &'static str, value: Vec<u8>, done: Done) {
-        self.push(Op::Purge(index, name, value), Some(done));
+        self.push(Op::Purge(index, name, value), done);
     }
 }

@@ -124,6 +124,11 @@ pub(super) fn read(file: &[u8], salt: u64, at: usize) -> Option<Frame> {
     Some(Frame { number, records, end })
 }
 
+/// Where a frame that begins at `at` would end, by the length that stands there.
+pub(super) fn claimed_end(file: &[u8], at: usize) -> Option<usize> {
+    (at + HEADER).checked_add(u32::from_be_bytes(array(file, at + 4)?) as usize)
+}
+
 /// Whether a whole frame with a number above `number` begins anywhere from `at` on.
 pub(super) fn any_after(file: &[u8], salt: u64, at: usize, number: u64) -> bool {
     (at.next_multiple_of(ALIGN)..file.len()).step_by(ALIGN).any(|at| {

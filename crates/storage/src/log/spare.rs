@@ -22,8 +22,14 @@ pub(super) fn is_spare(path: &Path) -> bool {
 /// Makes a file of zeros.
 pub(super) fn make(dir: &Path, number: u64, size: usize) -> io::Result<Fresh> {
     let path = dir.join(format!("{number:016x}.spare"));
-    let file = segment::zeros(&path, size)?;
-    Ok(Fresh { path, file })
+    match segment::zeros(&path, size) {
+        Ok(file) => Ok(Fresh { path, file }),
+        Err(e) => {
+            // It takes room that a later try needs; what cannot be removed now is removed at the next start.
+            let _ = std::fs::remove_file(&path);
+            Err(e)
+        }
+    }
 }
 
 /// Has one file ready most of the time.

@@ -19,7 +19,7 @@ use super::recover::{self, End};
 use super::segment::{self, FRAMES_AT, Header, failed};
 use super::spare::{self, Fresh, Spares};
 use super::waits::LogWaits;
-use super::{LogError, SyncObserver};
+use super::{LogBounds, LogError, SyncObserver};
 use crate::failpoint;
 
 /// Marks that wait for something to be written along with: none is worth a write, or waking a thread, of its own.
@@ -91,10 +91,10 @@ impl Writer {
         waits: Arc<LogWaits>,
     ) -> Result<Self, LogError> {
         fs::create_dir_all(dir).map_err(|e| failed("create", dir, &e))?;
-        let end = recover::recover(dir, &mut contents.write())?;
+        let end = recover::recover(dir, sync, &mut contents.write())?;
         let spares = Spares::start(dir.to_owned()).map_err(|e| failed("prepare segments in", dir, &e))?;
         let (active, next_frame) = match end {
-            Some(End { file, header, size, offset, next_frame }) => {
+            Some(End { file, header, size, offset, next_frame, .. }) => {
                 (Active { path: segment::path(dir, header.sequence), file, header, size, offset }, next_frame)
             }
             None => {
@@ -137,6 +137,7 @@ impl Writer {
         if ops.is_empty() && lazy.is_empty() {
             return Ok(());
         }
+        self.check_order(ops)?;
         let mut frame = Builder::new();
         for (name, value) in &lazy {
             frame.mark(name, value);
@@ -172,6 +173,38 @@ impl Writer {
         self.active.offset += bytes.len();
         self.next_frame += 1;
         remove(&self.dir, unneeded)
+    }
+
+    /// Entries follow each other without a gap. One that does not must not get to disk: no start would go well on it.
+    fn check_order(&self, ops: &[Op]) -> io::Result<()> {
+        let LogBounds { mut first, mut last } = self.contents.read().bounds();
+        for op in ops {
+            match op {
+                Op::Append { rows, .. } => {
+                    for (index, _) in rows {
+                        if last.is_some_and(|last| last + 1 != *index) {
+                            return Err(io::Error::other(format!("entry {index} does not follow the last one")));
+                        }
+                        first = first.or(Some(*index));
+                        last = Some(*index);
+                    }
+                }
+                Op::TruncateFrom { index, .. } => {
+                    last = last
+                        .map(|last| last.min(index.saturating_sub(1)))
+                        .filter(|last| first.is_some_and(|first| first <= *last && *index > 0));
+                }
+                Op::Purge { index, .. } => {
+                    first = first.map(|first| first.max(index + 1));
+                    last = last.filter(|last| last > index);
+                }
+                Op::Mark { .. } => {}
+            }
+            if last.is_none() {
+                first = None;
+            }
+        }
+        Ok(())
     }
 
     /// Notes what was written; answers which segments are not needed any more.
