@@ -72,10 +72,10 @@ down:
 
 # Three nodes, so that members can be apart and a node can be lost. Removed again, whatever happens.
 e2e-node: build node-peers
-	$(CARGO) test --release --locked -p keelson-e2e --test node --no-run
+	$(CARGO) test --release --locked -p keelson-e2e --test e2e --no-run
 	e2e/node/up.sh 3
 	@trap 'e2e/node/down.sh --keep-logs' EXIT; \
-	$(CARGO) test --release --locked -p keelson-e2e --test node -- --include-ignored --test-threads=1 --nocapture
+	$(CARGO) test --release --locked -p keelson-e2e --test e2e -- node:: --include-ignored --test-threads=1 --nocapture
 
 test: setup peers
 	$(CARGO) build --release --locked --workspace
@@ -91,7 +91,7 @@ simulate: setup-build
 MINUTES ?= 60
 chaos: setup peers
 	$(CARGO) build --release --locked -p keelson-server
-	KEELSON_CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(CARGO) test --release --locked -p keelson-e2e --test chaos -- --nocapture \
+	KEELSON_CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(CARGO) test --release --locked -p keelson-e2e --test e2e -- --nocapture \
 	  everything_stays_linearizable_and_watched_under_every_fault
 
 soak: export KEELSON_KILLS ?= 5000

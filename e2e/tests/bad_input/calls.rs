@@ -10,7 +10,7 @@ use keelson_e2e::raw::{framed, framed_as};
 use keelson_e2e::server::Server;
 use prost::Message;
 
-use crate::common::{start, start_as, unharmed};
+use super::common::{start, start_as, unharmed};
 
 const OK: i32 = 0;
 const UNKNOWN: i32 = 2;

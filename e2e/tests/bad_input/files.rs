@@ -8,7 +8,7 @@ use keelson_e2e::program::Program;
 use keelson_e2e::raw::wire::{Wire, kind};
 use keelson_e2e::server::Server;
 
-use crate::common::{start_as, unharmed};
+use super::common::{start_as, unharmed};
 
 /// Enough for the store, and fewer than clients will open.
 const FEW: &str = "-n 300";

@@ -14,7 +14,7 @@ use keelson_e2e::server::Server;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::common::{start, unharmed};
+use super::common::{start, unharmed};
 
 const PUT: &str = "/etcdserverpb.KV/Put";
 const HALF_SENT: usize = 10_000;

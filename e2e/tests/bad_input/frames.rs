@@ -6,7 +6,7 @@ use keelson_e2e::program::Program;
 use keelson_e2e::raw::framed;
 use keelson_e2e::raw::wire::{PREFACE, Wire, call_headers, flag, frame, header, kind};
 
-use crate::common::{start, start_as, unharmed};
+use super::common::{start, start_as, unharmed};
 
 const RANGE: &str = "/etcdserverpb.KV/Range";
 /// The reason for a refusal, by its number in RFC 9113.

@@ -18,7 +18,7 @@ use rand::{RngCore, SeedableRng};
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::common::{start, unharmed};
+use super::common::{start, unharmed};
 
 const NO_SPACE: &str = "etcdserver: mvcc: database space exceeded";
 const DISK: u64 = 640 << 20;

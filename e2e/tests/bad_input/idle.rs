@@ -13,7 +13,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::common::{start, unharmed};
+use super::common::{start, unharmed};
 
 const CONNECTIONS: u32 = 10_000;
 /// Memory for all of them: 16 KiB for each.

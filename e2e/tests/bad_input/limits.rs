@@ -11,7 +11,7 @@ use keelson_e2e::server::Server;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-use crate::common::{start_as, unharmed};
+use super::common::{start_as, unharmed};
 
 const MAX_REQUEST: usize = 1_572_864;
 /// Bytes around a request that servers may count differently: names of fields, lengths, an envelope.

@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::common::{start, start_as, unharmed};
+use super::common::{start, start_as, unharmed};
 
 const INVALID_ARGUMENT: i32 = 3;
 const INTERNAL: i32 = 13;

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use tokio::net::TcpListener;
 
-use crate::common::start;
+use super::common::start;
 
 #[tokio::test]
 async fn every_port_that_is_taken_is_named_when_the_server_ends_over_it() -> Result<()> {

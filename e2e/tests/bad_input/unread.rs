@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use crate::common::{start, unharmed};
+use super::common::{start, unharmed};
 
 const VALUE: usize = 1 << 20;
 const EVENTS: usize = 300;

@@ -7,7 +7,7 @@ use etcd_client::{
 };
 use tonic::Code;
 
-use crate::{connect, refused, start};
+use super::{connect, refused, start};
 
 const CLIENTS: usize = 8;
 const INCREMENTS: usize = 25;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use etcd_client::{Error, EventType, LeaseGrantOptions, LeaseTimeToLiveOptions, PutOptions, WatchOptions};
 use tonic::Code;
 
-use crate::{LIMIT, refused, start};
+use super::{LIMIT, refused, start};
 
 /// The shortest that a server with the usual election timeout grants, in seconds.
 const SHORTEST: i64 = 2;

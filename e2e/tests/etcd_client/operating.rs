@@ -4,7 +4,7 @@ use anyhow::{Context, Result, ensure};
 use etcd_client::{AlarmAction, AlarmOptions, AlarmType, CompactionOptions, GetOptions};
 use tonic::Code;
 
-use crate::{refused, start};
+use super::{refused, start};
 
 #[tokio::test]
 async fn the_state_of_a_member_is_told() -> Result<()> {

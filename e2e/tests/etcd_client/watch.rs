@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use etcd_client::{CompactionOptions, DeleteOptions, EventType, WatchFilterType, WatchOptions, WatchResponse, WatchStream};
 
-use crate::{LIMIT, connect, start};
+use super::{LIMIT, connect, start};
 
 async fn next(watch: &mut WatchStream) -> Result<WatchResponse> {
     let message = tokio::time::timeout(LIMIT, watch.message()).await.context("no response")?;

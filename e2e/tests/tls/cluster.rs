@@ -10,7 +10,7 @@ use keelson_e2e::program::Program;
 use keelson_e2e::wait;
 use tokio::net::TcpStream;
 
-use crate::common::{ask, etcdctl, refused};
+use super::common::{ask, etcdctl, refused};
 
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use keelson_e2e::pki::Pki;
 use keelson_e2e::wait;
 
-use crate::common::{both, prepared};
+use super::common::{both, prepared};
 
 /// What is done to one of the files, and the one that the server should complain about.
 const DAMAGE: &[(&str, Option<&str>)] = &[

@@ -9,7 +9,7 @@ use keelson_e2e::program::Program;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::common::{ask, prepared};
+use super::common::{ask, prepared};
 
 /// More than there is room for.
 const SILENT: usize = 400;

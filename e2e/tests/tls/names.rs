@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use keelson_e2e::pki::{Pki, Wanted};
 
-use crate::common::{ask, both, curl, refused, secured, two_ports};
+use super::common::{ask, both, curl, refused, secured, two_ports};
 
 #[tokio::test]
 async fn a_revoked_certificate_is_refused_as_soon_as_the_list_says_so() -> Result<()> {

@@ -12,7 +12,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use crate::common::{ask, both, refused, secured};
+use super::common::{ask, both, refused, secured};
 
 /// The certificate that a server shows.
 async fn shown(url: &str, pki: &Pki) -> Result<CertificateDer<'static>> {

@@ -9,7 +9,7 @@ use keelson_e2e::pki::{Pki, Wanted};
 use keelson_e2e::program::Program;
 use tonic::transport::{Certificate, ClientTlsConfig};
 
-use crate::common::{ask, both, curl, etcdctl, prepared, refused, secured, two_ports};
+use super::common::{ask, both, curl, etcdctl, prepared, refused, secured, two_ports};
 
 #[tokio::test]
 async fn clients_come_in_with_a_certificate_of_the_authority_only() -> Result<()> {

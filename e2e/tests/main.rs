@@ -1,0 +1,22 @@
+//! Everything from the outside: one program, since each links all of the clients.
+
+mod bad_input;
+mod bootstrap;
+mod chaos;
+mod cluster;
+mod cluster_failures;
+mod clustering;
+mod damage;
+mod etcd_client;
+mod etcdctl;
+mod harness;
+mod kills;
+mod kubernetes;
+mod kubernetes_cluster;
+mod lists;
+mod node;
+mod oracle;
+mod power_cuts;
+mod quota;
+mod removal_crash;
+mod tls;
