@@ -13,12 +13,9 @@ use keelson_api::etcdserverpb::{
 };
 use keelson_e2e::chaos::network::Network;
 use keelson_e2e::chaos::stall::Stall;
-use keelson_e2e::chaos::watchers::{Watcher, whole_story};
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
 use keelson_e2e::wait;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 use tokio::task::JoinSet;
 
 const ALL: [usize; 3] = [0, 1, 2];
@@ -111,43 +108,6 @@ async fn a_watch_of_the_future_on_a_lagging_member_is_told_of_nothing_older() ->
             expected += 1;
         }
     }
-    Ok(())
-}
-
-/// 15271 and 18055: a member is away for so long that it gets the whole state, twice in a row, with watches open on it.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_watch_on_a_member_that_gets_the_whole_state_never_goes_back_in_time() -> Result<()> {
-    let _alone = ALONE.lock().await;
-    let mut network = Network::new(3)?;
-    let cluster = three(&network, &["--snapshot-count=100"]).await?;
-    let leader = cluster.leader(&ALL).await?;
-    let behind = others(leader)[0];
-    let url = cluster.members[behind].client_url();
-    let watcher = Watcher::start(vec![url], 0, "told/", StdRng::seed_from_u64(1));
-    let bulk = "x".repeat(20_000);
-    let mut newest = 0;
-    for round in 1..=2 {
-        isolate(&mut network, behind)?;
-        // Enough for the others to write their state to the disk, and to let go of the log before it.
-        for number in 0..4000 {
-            cluster.put(leader, &format!("bulk/{}", number % 100), &bulk).await?;
-            if number % 10 == 0 {
-                newest = cluster.put(leader, &format!("told/{}", number % 7), &format!("{round}/{number}")).await?;
-            }
-        }
-        network.heal()?;
-        wait::until("the watch has caught up", LIMIT, async || Ok(watcher.newest() >= newest || watcher.broken().is_some()))
-            .await?;
-        cluster.agree(&ALL).await?;
-        let member = &cluster.members[behind];
-        let arrived = member.log().matches("taking the state that has arrived").count();
-        ensure!(member.program() == Program::Etcd || arrived >= round, "it caught up from the log in round {round}");
-    }
-    let told = watcher.told();
-    ensure!(told.broken.is_none(), "{:?}", told.broken);
-    let story = whole_story(&cluster.members[leader].client_url(), "told/", newest).await?;
-    let difference = story.difference(&told.events);
-    ensure!(difference.is_none(), "{difference:?}");
     Ok(())
 }
 
