@@ -185,8 +185,7 @@ impl Member {
 
     /// Another member says that one was removed. It is believed if it belongs to the cluster itself.
     pub fn told_removed(&self, id: u64, by: u64) {
-        let known = self.state.members().iter().any(|m| m.id == by) || !self.book.urls(by).is_empty();
-        if id == self.member_id && known {
+        if id == self.member_id && self.book.knows(by) {
             self.end.send_replace(Some(End::Removed));
         }
     }
