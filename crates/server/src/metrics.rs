@@ -374,8 +374,8 @@ mod tests {
         peers.is_known(11, true);
         peers.is_active(11, true);
         peers.is_active(11, false);
-        peers.traffic(11).sent.inc_by(5);
-        peers.traffic(11).received.inc_by(6);
+        peers.traffic(11).sent.unwrap().inc_by(5);
+        peers.traffic(11).received.unwrap().inc_by(6);
         peers.sending_failed(11);
         peers.receiving_failed(11);
         peers.answered(11, Duration::from_millis(1));
