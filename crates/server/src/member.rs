@@ -19,7 +19,7 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::corruption::KeptHashes;
+use crate::corruption::{KeptHashes, Scans};
 use crate::disk::Disk;
 use crate::grpc::Call;
 use crate::lessor::Lessor;
@@ -71,6 +71,8 @@ pub struct Member {
     pub disk: Disk,
     /// Checksums at past compactions.
     pub kept_hashes: KeptHashes,
+    /// Checksums being computed.
+    pub scans: Scans,
     /// The files of the state store are being rewritten.
     pub defragmenting: Arc<AtomicBool>,
 }

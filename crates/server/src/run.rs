@@ -255,6 +255,7 @@ fn open(
         log_waits,
         disk,
         kept_hashes: corruption::KeptHashes::default(),
+        scans: corruption::Scans::on(runtime.handle().clone()),
         defragmenting: Arc::default(),
     })
 }
