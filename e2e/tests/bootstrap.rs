@@ -210,6 +210,26 @@ async fn three_members_find_each_other_in_another_cluster() -> Result<()> {
     Ok(())
 }
 
+/// Two faults at once: the system has no certificate authorities, which http does not need, and the first endpoint takes
+/// connections but never answers.
+#[tokio::test]
+async fn a_registry_over_http_is_found_without_authorities_and_behind_a_silent_endpoint() -> Result<()> {
+    let registry = Server::start(Program::Etcd, &[]).await?;
+    write(&registry, "/_etcd/registry/new/_config/size", "1").await?;
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let endpoints = format!("--discovery-endpoints=http://{},{}", silent.local_addr()?, registry.client_url());
+    let reservation = Reservation::new()?;
+    let flags = ["--discovery-token=new", "--discovery-request-timeout=500ms", &endpoints];
+    let mut member = Server::member(Program::under_test()?, "m0", reservation.ports()?, &flags)?;
+    member.find_cluster();
+    member.set_env("SSL_CERT_FILE", Some("/dev/null".to_owned()));
+    drop(reservation);
+    member.spawn()?;
+    member.ready().await.with_context(|| member.log_tail())?;
+    ensure!(member.log().contains("the discovery service cannot be asked"), "{}", member.log_tail());
+    write(&member, "key", "value").await
+}
+
 #[tokio::test]
 async fn a_registry_without_a_size_is_an_error() -> Result<()> {
     for program in both()? {

@@ -33,4 +33,4 @@ pub use fit::{check_reach, fit_log};
 pub use members::{Configuration, Progress};
 pub use node::{Node, NodeError, NodeOptions, Status};
 pub use snapshot::{Checkpoint, MakeCheckpoint};
-pub use transport::{Answer, PeerError, Replies, Requests, Transport};
+pub use transport::{Answer, MESSAGE_ROOM, PeerError, Replies, Requests, Transport};

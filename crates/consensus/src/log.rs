@@ -23,7 +23,7 @@ const CACHE_BYTES: usize = 16 << 20;
 /// Bytes read from disk at once.
 const READ_BYTES: usize = 8 << 20;
 /// Bytes of entries in one request to a follower, about.
-const REQUEST_BYTES: usize = 1 << 20;
+pub(crate) const REQUEST_BYTES: usize = 1 << 20;
 
 pub(crate) const VOTE: &str = "vote";
 pub(crate) const COMMITTED: &str = "committed";

@@ -23,9 +23,9 @@ const IN_FLIGHT: usize = 2;
 /// As above, for batches that cross the network first.
 const IN_FLIGHT_FORWARDED: usize = 8;
 /// Commands in one batch.
-const BATCH_COMMANDS: usize = 1024;
+pub(crate) const BATCH_COMMANDS: usize = 1024;
 /// Bytes in one batch, about.
-const BATCH_BYTES: usize = 2 << 20;
+pub(crate) const BATCH_BYTES: usize = 2 << 20;
 /// A leader that has not answered for so long will not be waited for; whether it took the batch is
 /// then not known.
 const FORWARD_LIMIT: Duration = Duration::from_secs(10);

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use keelson_api::keelson::peer;
+use keelson_api::keelson::{Command, peer};
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
+use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
+use crate::codec;
 use crate::node::Node;
 use crate::propose::nothing_was_appended;
 use crate::types::{Batch, Callback, Types};
@@ -23,6 +26,17 @@ pub type AppendOutcome = io::Result<peer::AppendReply>;
 
 fn failed(e: impl std::fmt::Display) -> io::Error {
     io::Error::other(e.to_string())
+}
+
+/// A batch that can be applied. One that cannot, once it is in the log, would end every member.
+fn readable(batch: Bytes) -> io::Result<Batch> {
+    let batch = Batch(batch);
+    let (_, commands) = codec::unpack(&batch)?;
+    for command in commands {
+        // Keys and values stay where they are: this costs little beside the write, and only forwarded ones pay it.
+        Command::decode(command?).map_err(|_| codec::damaged("a command"))?;
+    }
+    Ok(batch)
 }
 
 impl Node {
@@ -62,6 +76,12 @@ impl Node {
     /// Puts a follower's batch in the log, if this member leads the term that it was meant for. An error
     /// says that nobody knows whether it is in the log.
     pub async fn accept(&self, request: peer::ProposeRequest) -> io::Result<peer::ProposeReply> {
+        let Ok(batch) = readable(request.batch) else {
+            let text = "commands that a member has sent to the leader cannot be read, and were not written: damaged memory, or \
+                        another version; replace the member if it goes on";
+            tracing::error!(text);
+            return Err(failed(text));
+        };
         let (done, outcome) = oneshot::channel();
         let callback = Callback::new(move |result: ClientWriteResult<Types>| {
             let outcome = match result {
@@ -72,7 +92,7 @@ impl Node {
             // The follower may have gone away.
             let _ = done.send(outcome);
         });
-        self.raft.write(Batch(request.batch)).responder(callback).with_leader(request.term).await.map_err(failed)?;
+        self.raft.write(batch).responder(callback).with_leader(request.term).await.map_err(failed)?;
         let accepted = outcome.await.map_err(failed)??;
         Ok(peer::ProposeReply { accepted })
     }
@@ -125,5 +145,32 @@ impl Heard {
     /// How long ago that was.
     pub(crate) fn ago(&self) -> Duration {
         Duration::from_millis(self.millis().saturating_sub(self.millis.load(Ordering::Relaxed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use keelson_api::keelson::ClusterVersion;
+    use keelson_api::keelson::command::Action;
+
+    use super::*;
+    use crate::pending::BatchId;
+
+    #[test]
+    fn a_forwarded_batch_is_taken_only_if_each_of_its_commands_can_be_read() {
+        let version = Action::ClusterVersion(ClusterVersion { version: "3.7.0".into() });
+        let sound = Bytes::from(Command { action: Some(version), ..Command::default() }.encode_to_vec());
+        let pack = |commands: &[Bytes]| codec::pack(BatchId { run: 1, number: 2 }, commands.iter()).0;
+        let whole = pack(&[sound.clone(), Bytes::new(), sound.clone()]);
+        assert_eq!(readable(whole.clone()).unwrap().0, whole);
+        for bad in [
+            Bytes::new(),
+            whole.slice(..15),
+            whole.slice(..whole.len() - 1),
+            pack(&[sound.clone(), Bytes::from_static(&[0xff; 9])]),
+            pack(&[sound.slice(..sound.len() - 1)]),
+        ] {
+            assert!(readable(bad).is_err());
+        }
     }
 }

@@ -5,7 +5,13 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use keelson_api::keelson::peer;
 
+use crate::log::REQUEST_BYTES;
+use crate::propose::{BATCH_BYTES, BATCH_COMMANDS};
 use crate::snapshot::Checkpoint;
+
+/// Bytes that a message may have beside its largest command. A batch is closed by the command that goes beyond its limit,
+/// and a request by the batch that does; each has some bytes to tell its parts apart.
+pub const MESSAGE_ROOM: usize = BATCH_BYTES + REQUEST_BYTES + BATCH_COMMANDS * 64;
 
 /// Why a peer gave no answer.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -127,6 +127,8 @@ pub async fn removal(member: Arc<Member>) {
             if tokio::task::spawn_blocking(move || remove_compacted(&m)).await.is_err() {
                 return;
             }
+            // Removal goes on to what was accepted meanwhile, which has not been noted.
+            corruption::note_compaction(&member).await;
             member.removal.finished.notify_waiters();
             tracing::info!(
                 compact_revision = member.state.store.compacted(),

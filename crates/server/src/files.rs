@@ -11,6 +11,12 @@ const PER_THREAD: usize = 4;
 /// Connections to ports for health and metrics. They are counted apart, so that a store whose clients
 /// have taken all theirs can still say that it lives.
 pub const PROBES: usize = 32;
+/// Connections of other members at a time: a few of each, and of who asks for health and versions. One file in so many.
+const MEMBERS_SHARE: usize = 16;
+const MIN_MEMBERS: usize = 16;
+const MAX_MEMBERS: usize = 128;
+/// Connections to other members: one to each, and those being made.
+const DIALS: usize = 12;
 /// One in so many goes to tables of the state store, at least this many.
 const TABLES_SHARE: usize = 16;
 const MIN_TABLES: usize = 40;
@@ -22,6 +28,8 @@ const ALL_TABLES: usize = 4096;
 pub struct Files {
     /// Connections of clients at a time.
     pub clients: usize,
+    /// Connections of other members at a time.
+    pub members: usize,
     /// Tables of the state store that are kept open; `None` for all.
     pub tables: Option<usize>,
 }
@@ -30,13 +38,14 @@ impl Files {
     /// Divides `limit` files.
     pub fn divide(limit: usize, threads: usize) -> Result<Self, String> {
         let tables = (limit / TABLES_SHARE).max(MIN_TABLES);
-        let reserved = tables + LogStore::MAX_OPEN_FILES + OTHERS + PER_THREAD * threads + PROBES;
+        let members = (limit / MEMBERS_SHARE).clamp(MIN_MEMBERS, MAX_MEMBERS);
+        let reserved = tables + LogStore::MAX_OPEN_FILES + OTHERS + PER_THREAD * threads + PROBES + members + DIALS;
         match limit.checked_sub(reserved) {
             None | Some(0) => Err(format!(
                 "the limit of {limit} open files leaves none to clients: the store keeps {reserved} for itself; \
                  raise it (ulimit -n, LimitNOFILE)"
             )),
-            Some(clients) => Ok(Self { clients, tables: (tables < ALL_TABLES).then_some(tables) }),
+            Some(clients) => Ok(Self { clients, members, tables: (tables < ALL_TABLES).then_some(tables) }),
         }
     }
 }
@@ -60,11 +69,19 @@ mod tests {
             let files = Files::divide(limit, 4).unwrap();
             assert!(
                 files.clients >= limit / 3
-                    && files.clients + files.tables.unwrap_or(ALL_TABLES) + LogStore::MAX_OPEN_FILES < limit,
+                    && files.clients
+                        + files.members
+                        + DIALS
+                        + PROBES
+                        + files.tables.unwrap_or(ALL_TABLES)
+                        + LogStore::MAX_OPEN_FILES
+                        < limit,
                 "{files:?}"
             );
         }
         assert_eq!(Files::divide(1 << 20, 4).unwrap().tables, None);
+        assert!(Files::divide(300, 4).unwrap().members >= MIN_MEMBERS);
+        assert_eq!(Files::divide(20_000, 4).unwrap().members, MAX_MEMBERS);
         assert!(Files::divide(100, 4).unwrap_err().contains("raise it"));
     }
 }

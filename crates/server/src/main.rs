@@ -17,6 +17,7 @@ mod lead;
 mod lessor;
 mod listen;
 mod logging;
+mod lookup;
 mod member;
 mod membership;
 mod metrics;

@@ -19,7 +19,7 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 
 use crate::config::Config;
-use crate::corruption::KeptHashes;
+use crate::corruption::{KeptHashes, Scans};
 use crate::disk::Disk;
 use crate::grpc::Call;
 use crate::lessor::Lessor;
@@ -71,6 +71,8 @@ pub struct Member {
     pub disk: Disk,
     /// Checksums at past compactions.
     pub kept_hashes: KeptHashes,
+    /// Checksums being computed.
+    pub scans: Scans,
     /// The files of the state store are being rewritten.
     pub defragmenting: Arc<AtomicBool>,
 }
@@ -185,8 +187,7 @@ impl Member {
 
     /// Another member says that one was removed. It is believed if it belongs to the cluster itself.
     pub fn told_removed(&self, id: u64, by: u64) {
-        let known = self.state.members().iter().any(|m| m.id == by) || !self.book.urls(by).is_empty();
-        if id == self.member_id && known {
+        if id == self.member_id && self.book.knows(by) {
             self.end.send_replace(Some(End::Removed));
         }
     }

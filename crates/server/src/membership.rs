@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use keelson_api::Error;
 use keelson_api::etcdserverpb::{MemberAddRequest, MemberUpdateRequest};
@@ -23,6 +23,8 @@ const INTERVAL: Duration = Duration::from_millis(200);
 const READY: (u64, u64) = (9, 10);
 /// ...and a voter that was just added, once it is so many entries behind at most.
 const CLOSE: u64 = 1000;
+/// A removed follower whose vote is still counted waits so many election timeouts for the leader to take it away.
+const VOTE_ROUNDS: u32 = 5;
 
 type Listed = keelson_state::Member;
 
@@ -186,14 +188,18 @@ async fn until(member: &Member, reached: impl Fn(&Configuration) -> bool) -> Res
 
 /// Leads consensus to what the member list says, while this member is leader.
 pub async fn follow_list(member: Arc<Member>) {
+    let patience = VOTE_ROUNDS * Duration::from_millis(member.config.election_ms);
+    let mut removed: Option<Instant> = None;
     loop {
         // Woken for speed; the interval is for what a wake cannot tell, such as a learner catching up.
         let _ = tokio::time::timeout(INTERVAL, member.members_changed.notified()).await;
         let leads = member.status().is_leader;
-        if member.state.is_removed(member.member_id) && !(leads && member.node.configuration().voters.contains(&member.member_id))
-        {
-            member.end.send_replace(Some(End::Removed));
-            return;
+        if member.state.is_removed(member.member_id) {
+            let waited = removed.get_or_insert_with(Instant::now).elapsed();
+            if may_leave(member.node.configuration().voters.contains(&member.member_id), leads, waited, patience) {
+                member.end.send_replace(Some(End::Removed));
+                return;
+            }
         }
         if !leads {
             continue;
@@ -205,6 +211,12 @@ pub async fn follow_list(member: Arc<Member>) {
             tracing::warn!(error = %e, "the members of consensus could not be changed; it will be tried again");
         }
     }
+}
+
+/// Whether a removed member may end. While its vote is counted, the others may need it to take that vote away; but a
+/// follower may never hear that they have.
+const fn may_leave(votes: bool, leads: bool, waited: Duration, patience: Duration) -> bool {
+    !votes || (!leads && waited.as_millis() > patience.as_millis())
 }
 
 /// The voters and learners after the next step, if one is needed.
@@ -230,20 +242,38 @@ fn next_step(
     (voters != now.voters || learners != now.learners).then_some((voters, learners))
 }
 
-async fn step(member: &Arc<Member>) -> std::io::Result<()> {
+/// A step, and who is out after it.
+struct Step {
+    from: Configuration,
+    voters: BTreeSet<u64>,
+    learners: BTreeSet<u64>,
+    out: Vec<u64>,
+}
+
+fn planned(member: &Member) -> Option<Step> {
     let list = member.state.members();
-    let now = member.node.configuration();
-    if list.is_empty() || !now.settled {
-        return Ok(());
+    let from = member.node.configuration();
+    if list.is_empty() || !from.settled {
+        return None;
     }
     let progress = member.node.progress();
     let committed = member.status().committed;
     let caught_up = |id| progress.get(&id).and_then(|p| p.matched).is_some_and(|m| m + CLOSE >= committed);
-    let Some((voters, learners)) = next_step(&now, &list, member.member_id, caught_up) else { return Ok(()) };
-    let left: Vec<u64> =
-        now.voters.union(&now.learners).filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
-    if member.node.reconfigure(&now, voters, &learners).await? {
-        for id in left.into_iter().filter(|id| *id != member.member_id) {
+    let (voters, learners) = next_step(&from, &list, member.member_id, caught_up)?;
+    let out = from.voters.union(&from.learners).filter(|id| !voters.contains(id) && !learners.contains(id)).copied().collect();
+    Some(Step { from, voters, learners, out })
+}
+
+async fn step(member: &Arc<Member>) -> std::io::Result<()> {
+    let mut step = planned(member);
+    if step.as_ref().is_some_and(|s| !s.out.is_empty()) {
+        // A leader that has just begun may not have applied yet that somebody was added: the list would lack it.
+        member.read_barrier().await.map_err(std::io::Error::other)?;
+        step = planned(member);
+    }
+    let Some(Step { from, voters, learners, out }) = step else { return Ok(()) };
+    if member.node.reconfigure(&from, voters, &learners).await? {
+        for id in out.into_iter().filter(|id| *id != member.member_id && member.state.is_removed(*id)) {
             tell_removed(member, id);
         }
     }
@@ -295,6 +325,14 @@ mod tests {
                 assert!(now == want, "{from:?} to {to:?} ended at {now:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_removed_follower_stays_while_its_vote_is_counted_but_not_for_ever() {
+        let (soon, patience) = (Duration::from_secs(1), Duration::from_secs(5));
+        assert!(!may_leave(true, false, soon, patience) && may_leave(true, false, patience * 2, patience));
+        assert!(may_leave(false, false, Duration::ZERO, patience) && may_leave(false, true, Duration::ZERO, patience));
+        assert!(!may_leave(true, true, patience * 2, patience), "a leader takes itself out");
     }
 
     #[test]

@@ -102,8 +102,9 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
     let beside = member.node.handle().ok_or_else(|| anyhow::anyhow!("consensus has stopped"))?;
     member.peers.dial_beside(beside.clone());
+    let room = Arc::new(Semaphore::new(files.members));
     for (listener, _) in peers {
-        runtime.spawn(peer::accept(member.clone(), beside.clone(), listener));
+        runtime.spawn(peer::accept(member.clone(), beside.clone(), listener, room.clone()));
     }
     beside.spawn(peer::probe(member.clone()));
     runtime.spawn(membership::follow_list(member.clone()));
@@ -257,6 +258,7 @@ fn open(
         log_waits,
         disk,
         kept_hashes: corruption::KeptHashes::default(),
+        scans: corruption::Scans::on(runtime.handle().clone()),
         defragmenting: Arc::default(),
     })
 }

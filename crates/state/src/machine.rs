@@ -110,6 +110,12 @@ impl<B> Shared<B> {
         self.members.read().list()
     }
 
+    /// One member.
+    #[must_use]
+    pub fn member(&self, id: u64) -> Option<Member> {
+        self.members.read().get(id).cloned()
+    }
+
     /// Whether a member of this id was there once and has been removed.
     #[must_use]
     pub fn is_removed(&self, id: u64) -> bool {

@@ -32,6 +32,10 @@ impl Members {
         self.by_id.values().cloned().collect()
     }
 
+    pub(crate) fn get(&self, id: u64) -> Option<&Member> {
+        self.by_id.get(&id)
+    }
+
     pub(crate) fn is_removed(&self, id: u64) -> bool {
         self.removed.contains(&id)
     }

@@ -161,6 +161,36 @@ async fn compactions_are_compared_and_a_leader_that_differs_is_found_too() -> Re
 }
 
 #[tokio::test]
+async fn a_compaction_that_comes_while_an_older_one_is_removed_is_compared_too() -> Result<()> {
+    let flags = [
+        "--feature-gates=CompactHashCheck=true",
+        "--compact-hash-check-time=1s",
+        "--compaction-batch-limit=1",
+        "--compaction-sleep-interval=20ms",
+    ];
+    let cluster = three(&flags).await?;
+    let mut newest = 0;
+    for _ in 0..200 {
+        newest = cluster.put(0, "key", "x").await?;
+    }
+    let leader = cluster.leader(&[0, 1, 2]).await?;
+    let mut kv = KvClient::connect(cluster.members[leader].client_url()).await?;
+    for revision in [newest - 50, newest] {
+        kv.compact(limited(CompactionRequest { revision, physical: false })).await?;
+        // What is removed takes seconds: the next one comes in the middle of it.
+        let written = cluster.put(leader, "key", "y").await?;
+        ensure!(written > revision);
+    }
+    wait::until("the newer compaction is compared", LIMIT, async || {
+        let log = cluster.members[leader].log();
+        let mut lines = log.lines().filter(|line| line.contains("successfully checked hash on whole cluster"));
+        Ok(lines.any(|line| line.contains(&newest.to_string())))
+    })
+    .await
+    .with_context(|| cluster.members[leader].log_tail())
+}
+
+#[tokio::test]
 async fn etcdctl_shows_which_member_has_other_data() -> Result<()> {
     let (mut cluster, victim, _) = damaged(&[], a_follower).await?;
     cluster.members[victim].restart().await?;

@@ -162,6 +162,22 @@ async fn a_member_that_was_removed_while_it_was_down_is_told_so_when_it_comes_ba
     cluster.agree(&[0, 1, 2]).await
 }
 
+#[tokio::test]
+async fn one_of_two_voters_is_removed_and_the_other_goes_on() -> Result<()> {
+    let mut cluster = Cluster::start(Program::under_test()?, 2, &[]).await?;
+    let leader = cluster.leader(&[0, 1]).await?;
+    let removed = 1 - leader;
+    let id = cluster.id(removed).await?;
+    // Through the one that goes: it has to stay until its vote is no longer counted.
+    cluster.remove(removed, id).await?;
+    ensure!(exit_code(&mut cluster.members[removed]).await? == 67, "{}", cluster.members[removed].log_tail());
+    cluster.put(leader, "alone", "x").await?;
+    cluster.members[leader].stop().await?;
+    cluster.members[leader].restart().await?;
+    cluster.put(leader, "still", "x").await?;
+    Ok(())
+}
+
 async fn wait_added(cluster: &Cluster, by: usize, url: &str) -> Result<u64> {
     let mut members = client(cluster, by).await?;
     let mut id = None;

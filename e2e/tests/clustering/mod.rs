@@ -8,6 +8,7 @@ mod lagging;
 mod leader;
 mod learner;
 mod members;
+mod strays;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -5,12 +5,15 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use keelson_consensus::MESSAGE_ROOM;
+
 use super::discovery::{self, Discovery};
 use super::file;
 use super::flags::{self, Use, Values};
 use super::gates::{self, Gates};
 use super::security::{self, Security};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
+use crate::grpc::MAX_MESSAGE;
 use crate::tls::Protocol;
 
 /// When automatic compaction happens and what it keeps.
@@ -94,8 +97,9 @@ pub enum Outcome {
 }
 
 const DEFAULT_QUOTA: u64 = 2 << 30;
-/// Lengths in the log and in the state store have 32 bits.
-const MAX_REQUEST_BYTES: usize = 1 << 30;
+/// A command travels to other members in one message, with what else is in its batch. Members with other settings must be
+/// able to read it, so this does not depend on the flag.
+const MAX_REQUEST_BYTES: usize = MAX_MESSAGE - MESSAGE_ROOM;
 
 struct Settings {
     values: Values,
@@ -217,6 +221,13 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         old if old.is_empty() => s.duration("watch-progress-notify-interval")?,
         _ => s.duration("experimental-watch-progress-notify-interval")?,
     };
+    let wanted = s.positive::<usize>("max-request-bytes")?;
+    let max_request_bytes = wanted.min(MAX_REQUEST_BYTES);
+    if wanted > max_request_bytes {
+        warnings.push(format!(
+            "--max-request-bytes={wanted} is taken as {max_request_bytes}: members could not send larger requests to each other"
+        ));
+    }
     let mut gates = gates::parse(&s.text("feature-gates"), &mut warnings)?;
     gates.initial_corrupt_check |= s.bool("experimental-initial-corrupt-check");
     gates.compact_hash_check |= s.bool("experimental-compact-hash-check-enabled");
@@ -274,7 +285,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         entries_to_keep: s.positive("snapshot-count")?,
         quota,
         max_txn_ops: s.positive("max-txn-ops")?,
-        max_request_bytes: s.positive::<usize>("max-request-bytes")?.min(MAX_REQUEST_BYTES),
+        max_request_bytes,
         max_concurrent_streams: s.positive("max-concurrent-streams")?,
         slow_call: s.duration("warning-unary-request-duration")?,
         slow_apply: s.duration("warning-apply-duration")?,
@@ -423,6 +434,9 @@ mod tests {
             AutoCompaction::Periodic(Duration::from_secs(7200))
         );
         assert_eq!(config("--quota-backend-bytes -1").unwrap().quota, None);
+        let huge = config("--max-request-bytes 1073741824").unwrap();
+        assert!(huge.max_request_bytes + MESSAGE_ROOM <= MAX_MESSAGE, "members could not send it to each other");
+        assert!(huge.warnings[0].contains("--max-request-bytes=1073741824 is taken as"), "{:?}", huge.warnings);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod judge;
 mod kept;
+mod scans;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ use crate::peer::PeerTransport;
 use judge::{Said, Verdict};
 
 pub use kept::KeptHashes;
+pub use scans::Scans;
 
 /// How long a member may take to read through its data.
 const HASH_LIMIT: Duration = Duration::from_secs(60);
@@ -41,9 +43,9 @@ pub async fn hash_at(member: &Arc<Member>, revision: i64) -> Result<HashResult, 
     }
     let begun = Instant::now();
     let state = member.state.clone();
-    let hashed = tokio::task::spawn_blocking(move || state.store.hash(revision)).await;
+    let hashed = member.scans.run(HASH_LIMIT, move || state.store.hash(revision)).await;
     member.metrics.hash_rev.observe(begun.elapsed().as_secs_f64());
-    hashed.map_err(|_| Error::Stopped)?.map_err(read_error)
+    hashed?.map_err(read_error)
 }
 
 /// Answers another member.

@@ -35,7 +35,7 @@ struct Entry {
 /// Writes this member down and waits until there are enough.
 pub async fn find(config: &Config, registry: &Registry) -> anyhow::Result<Named> {
     let security = &registry.security;
-    let tls = tls::Client::new(security, None, None).map_err(anyhow::Error::msg)?;
+    let tls = tls::Client::if_needed(security, None, None).map_err(anyhow::Error::msg)?;
     let dialer = Dialer { limit: registry.dial_limit, ping: registry.ping, tls: Some(tls.into()) };
     let id = identity::member_id(&config.advertise_peer, &registry.token);
     let folder = format!("/_etcd/registry/{}", registry.token);
@@ -47,8 +47,9 @@ pub async fn find(config: &Config, registry: &Registry) -> anyhow::Result<Named>
     let mut pause = Duration::from_secs(1);
     let mut written = false;
     let mut told = 0;
+    let mut first = 0;
     loop {
-        match once(registry, &dialer, &folder, &own_key, &value, &mut written).await {
+        match once(registry, &dialer, first, &folder, &own_key, &value, &mut written).await {
             Ok(Looked::Complete(members)) => {
                 return parse_cluster(&members).map_err(anyhow::Error::msg).context("discovery: invalid peer URL");
             }
@@ -63,6 +64,8 @@ pub async fn find(config: &Config, registry: &Registry) -> anyhow::Result<Named>
             Err(Failure::ForGood(e)) => return Err(e.context("failed to join discovery cluster")),
             Err(Failure::ForNow(why)) => {
                 tracing::warn!(error = why, again_in = ?pause, "the discovery service cannot be asked");
+                // One that takes connections and does not answer must not keep the others from being asked.
+                first += 1;
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -84,12 +87,13 @@ enum Failure {
 async fn once(
     registry: &Registry,
     dialer: &Dialer,
+    first: usize,
     folder: &str,
     own_key: &str,
     value: &str,
     written: &mut bool,
 ) -> Result<Looked, Failure> {
-    let calls = Calls::open(registry, dialer).await?;
+    let calls = Calls::open(registry, dialer, first).await?;
     let size = calls.range(&format!("{folder}/_config/size"), false).await?;
     let size = size_of(size.first().map(|e| e.value.as_str())).map_err(Failure::ForGood)?;
     let members = calls.range(&format!("{folder}/members"), true).await?;
@@ -133,10 +137,16 @@ fn for_now(e: impl std::fmt::Display) -> Failure {
     Failure::ForNow(e.to_string())
 }
 
+/// All endpoints, beginning with the given one.
+fn in_turn(endpoints: &[String], first: usize) -> impl Iterator<Item = &String> {
+    endpoints.iter().cycle().skip(first % endpoints.len().max(1)).take(endpoints.len())
+}
+
 impl Calls {
-    async fn open(registry: &Registry, dialer: &Dialer) -> Result<Self, Failure> {
+    /// To the endpoint of this number, or the next one that can be reached.
+    async fn open(registry: &Registry, dialer: &Dialer, first: usize) -> Result<Self, Failure> {
         let mut why = String::new();
-        for url in &registry.endpoints {
+        for url in in_turn(&registry.endpoints, first) {
             match dialer.dial(url).await {
                 Ok(connection) => {
                     let mut calls = Self { connection, headers: HeaderMap::new(), limit: registry.call_limit };
@@ -185,6 +195,14 @@ impl Calls {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_round_begins_at_the_next_endpoint_and_comes_to_all() {
+        let endpoints = ["a", "b", "c"].map(str::to_owned);
+        let round = |first| in_turn(&endpoints, first).map(String::as_str).collect::<String>();
+        assert_eq!([0, 1, 2, 3].map(round), ["abc", "bca", "cab", "abc"]);
+        assert_eq!(in_turn(&[], 1).count(), 0);
+    }
 
     #[test]
     fn the_size_is_a_number_and_who_comes_late_finds_it_full() {

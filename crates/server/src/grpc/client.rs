@@ -18,8 +18,8 @@ use crate::metrics::Traffic;
 /// Bytes that a peer may send ahead on one stream, and on all together.
 const WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
-/// Messages of peers are no larger.
-const MAX_MESSAGE: usize = 64 << 20;
+/// Bytes of a message between members: a run of log entries, commands on their way to the leader, or a piece of a file.
+pub const MAX_MESSAGE: usize = 64 << 20;
 
 /// Why a call has no answer.
 #[derive(Clone, Debug, thiserror::Error)]

@@ -10,8 +10,8 @@ mod status;
 mod stream;
 
 pub use call::{Call, Respond, is_grpc};
-pub use client::{Answers, CallError, Connection};
+pub use client::{Answers, CallError, Connection, MAX_MESSAGE};
 pub use encoding::Encoding;
 pub use frame::{FrameError, MessageReader, put_header};
-pub use status::Status;
+pub use status::{Refusal, Status};
 pub use stream::{Answer, Gone, Pieces, Sender};

@@ -3,6 +3,36 @@
 use http::{HeaderMap, HeaderValue};
 use keelson_api::{Code, Error};
 
+/// Where a refusal among members is told. Any code may come from a proxy on the way; this cannot.
+const REFUSAL: &str = "keelson-refusal";
+
+/// A refusal that no other call of the same member, to whichever other, will change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The caller was removed from the cluster.
+    Removed,
+    /// The caller comes with another data directory than it joined with.
+    DataGone,
+}
+
+impl Refusal {
+    const ALL: [Self; 2] = [Self::Removed, Self::DataGone];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Removed => "removed",
+            Self::DataGone => "data-gone",
+        }
+    }
+
+    const fn code(self) -> Code {
+        match self {
+            Self::Removed => Code::PermissionDenied,
+            Self::DataGone => Code::DataLoss,
+        }
+    }
+}
+
 /// A failed call: code and text as the client sees them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
@@ -10,12 +40,19 @@ pub struct Status {
     pub code: Code,
     /// Text; clients match on it.
     pub message: String,
+    /// What only a member says, to another.
+    pub refusal: Option<Refusal>,
 }
 
 impl Status {
     /// A status with a text that is not in the error table.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), refusal: None }
+    }
+
+    /// A refusal of another member.
+    pub fn refusing(refusal: Refusal, message: impl Into<String>) -> Self {
+        Self { refusal: Some(refusal), ..Self::new(refusal.code(), message) }
     }
 
     /// Name of the code as metrics label it.
@@ -47,6 +84,9 @@ impl Status {
                 trailers.insert("grpc-status", HeaderValue::from(status.code as u16));
                 if let Ok(text) = HeaderValue::from_bytes(&percent_encode(&status.message)) {
                     trailers.insert("grpc-message", text);
+                }
+                if let Some(refusal) = status.refusal {
+                    trailers.insert(REFUSAL, HeaderValue::from_static(refusal.name()));
                 }
             }
         }
@@ -80,7 +120,8 @@ impl Status {
         }
         let code = CODES.into_iter().find(|c| *c as u16 == number).unwrap_or(Code::Unknown);
         let text = trailers.get("grpc-message").map(|v| percent_decode(v.as_bytes())).unwrap_or_default();
-        Some(Err(Self::new(code, text)))
+        let refusal = trailers.get(REFUSAL).and_then(|v| Refusal::ALL.into_iter().find(|r| v == r.name()));
+        Some(Err(Self { refusal, ..Self::new(code, text) }))
     }
 }
 
@@ -126,7 +167,8 @@ mod tests {
         Status::write(Err(&Error::Compacted.into()), &mut trailers);
         assert_eq!(trailers["grpc-status"], "11");
         assert_eq!(trailers["grpc-message"], Error::Compacted.text());
-        for status in [Error::Compacted.into(), Status::new(Code::Unknown, "100% é\n %zz %")] {
+        let refusals = Refusal::ALL.map(|refusal| Status::refusing(refusal, "x"));
+        for status in [Error::Compacted.into(), Status::new(Code::Unknown, "100% é\n %zz %")].into_iter().chain(refusals) {
             let mut trailers = HeaderMap::new();
             Status::write(Err(&status), &mut trailers);
             assert_eq!(Status::read(&trailers), Some(Err(status)));

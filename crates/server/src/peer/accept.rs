@@ -10,12 +10,8 @@ use crate::conn::Surface;
 use crate::listen::{Listener, OUT_OF_FILES};
 use crate::member::Member;
 
-/// Connections at a time: a few of each member, and of who asks for health and versions.
-const CONNECTIONS: usize = 128;
-
-/// Serves what arrives at a peer listener.
-pub async fn accept(member: Arc<Member>, beside: Handle, listener: Listener) {
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+/// Serves what arrives at a peer listener, while there is room.
+pub async fn accept(member: Arc<Member>, beside: Handle, listener: Listener, room: Arc<Semaphore>) {
     loop {
         match listener.accept(Surface::Peer, &room).await {
             Ok(accepted) => drop(beside.spawn(accepted.serve(member.clone()))),

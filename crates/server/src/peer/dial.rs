@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 
 use crate::grpc::{CallError, Connection};
-use crate::tls;
+use crate::{lookup, tls};
 
 /// How long a member that is asked once over HTTP may be silent.
 const FOREIGN_PING: Duration = Duration::from_secs(5);
@@ -66,7 +66,7 @@ impl Dialer {
         };
         // IPv6 addresses are in brackets in a URL only.
         let host = host.trim_start_matches('[').trim_end_matches(']');
-        let stream = TcpStream::connect((host, port)).await.map_err(unsent)?;
+        let stream = TcpStream::connect(&lookup::addresses(host, port).await.map_err(unsent)?[..]).await.map_err(unsent)?;
         stream.set_nodelay(true).map_err(unsent)?;
         self.speak(stream, parsed.scheme() == "https", host).await
     }

@@ -11,11 +11,6 @@ const TO: &str = "keelson-to";
 const DATA_DIR: &str = "keelson-data-dir";
 const TO_DATA_DIR: &str = "keelson-to-data-dir";
 
-/// Refusals that no other call to whichever member will change have codes that nothing else has here.
-pub const REMOVED: Code = Code::PermissionDenied;
-/// The caller comes with another data directory than it joined with.
-pub const DATA_GONE: Code = Code::DataLoss;
-
 /// What a member tells of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Speaker {

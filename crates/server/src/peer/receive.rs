@@ -3,6 +3,7 @@
 //! (`storage/incoming.rs`): no reader ever sees the state change under it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keelson_api::Code;
 use keelson_api::keelson::peer::{SnapshotHead, SnapshotPiece, SnapshotReply, snapshot_piece::Piece};
@@ -11,10 +12,13 @@ use keelson_storage::Incoming;
 use crate::grpc::{FrameError, MessageReader, Respond, Sender, Status};
 use crate::member::Member;
 
+/// How long the next piece may take. Whoever sends nothing must not keep others from sending.
+const PIECE_LIMIT: Duration = Duration::from_secs(10);
+
 /// Serves one transfer, from member `by`.
 pub async fn checkpoint(member: &Arc<Member>, by: u64, mut reader: MessageReader, respond: Respond) {
     let Ok(mut sender) = respond.stream() else { return };
-    let transfer = member.metrics.peers.receiving_snapshot(by);
+    let transfer = member.book.knows(by).then(|| member.metrics.peers.receiving_snapshot(by));
     // One at a time: they share a folder.
     let result = match member.receiving.try_lock() {
         Ok(_one) => receive(member, &mut reader, &mut sender).await,
@@ -23,7 +27,7 @@ pub async fn checkpoint(member: &Arc<Member>, by: u64, mut reader: MessageReader
     match result {
         Ok(reply) => {
             let complete = reply.complete;
-            if complete {
+            if let Some(transfer) = transfer.filter(|_| complete) {
                 transfer.went_well();
             }
             // The leader will ask again if it has gone away.
@@ -40,8 +44,11 @@ pub async fn checkpoint(member: &Arc<Member>, by: u64, mut reader: MessageReader
     }
 }
 
-async fn piece(reader: &mut MessageReader) -> Result<Option<Piece>, String> {
-    match reader.next::<SnapshotPiece>().await {
+async fn piece(reader: &mut MessageReader, limit: Duration) -> Result<Option<Piece>, String> {
+    let next = tokio::time::timeout(limit, reader.next::<SnapshotPiece>()).await;
+    match next.map_err(|_| {
+        format!("no piece of a checkpoint came within {limit:?}; the sender has stopped, or cannot be heard any more")
+    })? {
         Ok(Some(SnapshotPiece { piece: Some(piece) })) => Ok(Some(piece)),
         Ok(Some(SnapshotPiece { piece: None })) => Err("an empty piece of a checkpoint".into()),
         Ok(None) => Ok(None),
@@ -51,7 +58,9 @@ async fn piece(reader: &mut MessageReader) -> Result<Option<Piece>, String> {
 }
 
 async fn receive(member: &Arc<Member>, reader: &mut MessageReader, sender: &mut Sender) -> Result<SnapshotReply, String> {
-    let Some(Piece::Head(head)) = piece(reader).await? else { return Err("a checkpoint begins with its head".into()) };
+    let Some(Piece::Head(head)) = piece(reader, PIECE_LIMIT).await? else {
+        return Err("a checkpoint begins with its head".into());
+    };
     let last = head.last.ok_or("a checkpoint without a position")?;
     match member.node.wants_checkpoint(head.vote, last).await.map_err(|e| e.to_string())? {
         Err(higher) => return Ok(SnapshotReply { higher_vote: Some(higher), ..SnapshotReply::default() }),
@@ -64,7 +73,7 @@ async fn receive(member: &Arc<Member>, reader: &mut MessageReader, sender: &mut 
     let wanted: Vec<String> = incoming.wanted().map(str::to_owned).collect();
     let first = SnapshotReply { wanted, ..SnapshotReply::default() };
     sender.send(&first).await.map_err(|_| "the connection was lost")?;
-    while let Some(next) = piece(reader).await? {
+    while let Some(next) = piece(reader, PIECE_LIMIT).await? {
         let Piece::Data(data) = next else { return Err("a checkpoint has one head".into()) };
         incoming = blocking(move || incoming.write(&data).map(|()| incoming)).await?;
     }
@@ -80,4 +89,30 @@ async fn open(member: &Arc<Member>, head: &SnapshotHead) -> Result<Incoming, Str
 
 async fn blocking<T: Send + 'static>(run: impl FnOnce() -> std::io::Result<T> + Send + 'static) -> Result<T, String> {
     tokio::task::spawn_blocking(run).await.map_err(|e| e.to_string())?.map_err(|e| e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::grpc::{Encoding, MAX_MESSAGE};
+
+    #[tokio::test]
+    async fn a_sender_that_sends_nothing_is_not_waited_for() {
+        let (here, there) = tokio::io::duplex(1 << 16);
+        let sender = tokio::spawn(async move {
+            let (mut requests, connection) = h2::client::handshake(here).await.unwrap();
+            let driven = tokio::spawn(connection);
+            let sent = requests.send_request(http::Request::post("http://peer/x").body(()).unwrap(), false).unwrap();
+            driven.await.unwrap().unwrap();
+            drop(sent);
+        });
+        let mut connection = h2::server::handshake(there).await.unwrap();
+        let (request, _respond) = connection.accept().await.unwrap().unwrap();
+        let driven = tokio::spawn(async move { while connection.accept().await.is_some() {} });
+        let mut reader = MessageReader::new(request.into_body(), Encoding::Identity, MAX_MESSAGE);
+        let refused = piece(&mut reader, Duration::from_millis(20)).await.unwrap_err();
+        assert!(refused.contains("no piece of a checkpoint came within 20ms"), "{refused}");
+        driven.abort();
+        sender.abort();
+    }
 }

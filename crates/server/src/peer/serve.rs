@@ -9,14 +9,12 @@ use keelson_api::Code;
 use keelson_api::keelson::peer;
 use prost::Message;
 
-use super::metadata::{DATA_GONE, REMOVED, Speaker};
+use super::metadata::Speaker;
 use super::receive;
 use super::refusals;
-use crate::grpc::{Call, Encoding, FrameError, MessageReader, Respond, Status};
+use crate::grpc::{Call, Encoding, FrameError, MAX_MESSAGE, MessageReader, Refusal, Respond, Status};
 use crate::member::{End, Member};
-
-/// Bytes of a message between members: a run of log entries, or a piece of a file.
-const MAX_MESSAGE: usize = 64 << 20;
+use crate::metrics::Traffic;
 
 /// Serves one call from its path to its trailers.
 pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream, mut respond: Respond) {
@@ -28,7 +26,7 @@ pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream
             return;
         }
     };
-    let traffic = member.metrics.peers.traffic(caller.member_id);
+    let traffic = traffic(&member, caller.member_id);
     let reader = MessageReader::new(body, Encoding::Identity, MAX_MESSAGE).counted_by(traffic.received);
     let method = path.strip_prefix("/keelson.peer.Peer/").unwrap_or_default();
     let node = &member.node;
@@ -69,37 +67,79 @@ where
     let _ = respond.unary(call, reader, run).await;
 }
 
+/// Counters for a caller; none for one that nobody knows, or anybody could add as many as it likes.
+fn traffic(member: &Member, id: u64) -> Traffic {
+    if member.book.knows(id) { member.metrics.peers.traffic(id) } else { Traffic::default() }
+}
+
 /// Checks who calls.
 fn admit(member: &Member, call: &Call) -> Result<Speaker, Status> {
     let me = member.speaker();
     let caller = me.caller(&call.headers)?;
-    let refused = |code, text: String| Err(Status::new(code, text));
     let id = caller.member_id;
-    if !me.is_known(&call.headers) {
-        // Whatever this member would say, it has forgotten what it promised.
-        member.end.send_replace(Some(End::DataGone));
-        let text = format!("the data of member {:x} is gone: it has another data directory than it joined with", me.member_id);
-        return refused(Code::FailedPrecondition, text);
-    }
-    if member.state.is_removed(id) {
-        return refused(REMOVED, format!("member {id:x} has been removed from the cluster"));
-    }
-    let first = member.book.data_dir_uuid(id);
-    if !first.is_empty() && first != caller.data_dir_uuid {
-        return refused(
-            DATA_GONE,
-            format!(
-                "the data of member {id:x} is gone: it comes with another data directory than it joined with; \
-             remove the member from the cluster and add it again"
-            ),
-        );
-    }
+    let known = Known {
+        // While it still has a vote the others may need it, to take that vote away.
+        is_out: member.state.is_removed(id) && !member.node.configuration().voters.contains(&id),
+        is_member: member.book.knows(id),
+        first: member.book.data_dir_uuid(id),
+        vouches: member.book.vouches_for(&me),
+    };
+    known.check(&me, &caller, me.is_known(&call.headers)).map_err(|(end, status)| {
+        if let Some(end) = end {
+            member.end.send_replace(Some(end));
+        }
+        status
+    })?;
     Ok(caller)
+}
+
+/// What the member list, as far as it is applied here, says of a caller and of this member.
+struct Known {
+    /// The caller has been removed.
+    is_out: bool,
+    /// The caller belongs to the cluster.
+    is_member: bool,
+    /// The data directory that the caller first came with.
+    first: String,
+    /// This member has the data directory that the list has for it.
+    vouches: bool,
+}
+
+impl Known {
+    /// Whether a call may be served; if not, what to answer, and whether this member has to end.
+    fn check(&self, me: &Speaker, caller: &Speaker, knows_me: bool) -> Result<(), (Option<End>, Status)> {
+        let id = caller.member_id;
+        if self.is_out {
+            let text = format!("member {id:x} has been removed from the cluster");
+            return Err((None, Status::refusing(Refusal::Removed, text)));
+        }
+        if !self.first.is_empty() && self.first != caller.data_dir_uuid {
+            let text = format!(
+                "the data of member {id:x} is gone: it comes with another data directory than it joined with; \
+                 remove the member from the cluster and add it again"
+            );
+            return Err((None, Status::refusing(Refusal::DataGone, text)));
+        }
+        if knows_me {
+            return Ok(());
+        }
+        if self.vouches || !self.is_member {
+            let text = format!(
+                "member {id:x} knows member {:x} with another data directory than the member list has here: the data of the \
+                 caller is old, or of another cluster; if it goes on, remove the caller from the cluster and add it again",
+                me.member_id
+            );
+            return Err((None, Status::new(Code::FailedPrecondition, text)));
+        }
+        // Whatever this member would say, it has forgotten what it promised.
+        let text = format!("the data of member {:x} is gone: it has another data directory than it joined with", me.member_id);
+        Err((Some(End::DataGone), Status::new(Code::FailedPrecondition, text)))
+    }
 }
 
 async fn append(member: &Arc<Member>, by: u64, reader: MessageReader, respond: Respond) {
     let Ok(sender) = respond.stream() else { return };
-    let mut sender = sender.counted_by(member.metrics.peers.traffic(by).sent);
+    let mut sender = sender.counted_by(traffic(member, by).sent);
     let requests = futures::stream::unfold(reader, |mut reader| async move {
         match reader.next::<peer::AppendRequest>().await {
             Ok(Some(request)) => Some((Ok(request), reader)),
@@ -112,7 +152,9 @@ async fn append(member: &Arc<Member>, by: u64, reader: MessageReader, respond: R
         let sent = match reply {
             Ok(reply) => sender.send(&reply).await,
             Err(e) => {
-                member.metrics.peers.receiving_failed(by);
+                if member.book.knows(by) {
+                    member.metrics.peers.receiving_failed(by);
+                }
                 sender.finish(Err(&failed(e)));
                 return;
             }
@@ -123,4 +165,41 @@ async fn append(member: &Arc<Member>, by: u64, reader: MessageReader, respond: R
         }
     }
     sender.finish(Ok(()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn speaker(member_id: u64, data_dir_uuid: &str) -> Speaker {
+        Speaker { cluster_id: 1, member_id, data_dir_uuid: data_dir_uuid.into() }
+    }
+
+    #[test]
+    fn only_a_member_of_the_cluster_can_say_that_data_is_gone_and_only_if_the_list_does_not_know_better() {
+        let (me, caller) = (speaker(1, "mine"), speaker(2, "theirs"));
+        let known = || Known { is_out: false, is_member: true, first: "theirs".into(), vouches: false };
+        let check = |known: Known, knows_me| known.check(&me, &caller, knows_me);
+        assert_eq!(check(known(), true), Ok(()));
+        assert_eq!(check(known(), false).unwrap_err().0, Some(End::DataGone));
+        for wrong in [Known { vouches: true, ..known() }, Known { is_member: false, first: String::new(), ..known() }] {
+            let (end, status) = check(wrong, false).unwrap_err();
+            assert_eq!((end, status.code, status.refusal), (None, Code::FailedPrecondition, None));
+        }
+    }
+
+    #[test]
+    fn a_caller_that_was_removed_or_lost_its_data_is_told_so_whatever_it_knows_of_this_member() {
+        let (me, caller) = (speaker(1, "mine"), speaker(2, "theirs"));
+        for knows_me in [true, false] {
+            let refusal = |is_out, first: &str| {
+                let known = Known { is_out, is_member: true, first: first.into(), vouches: false };
+                let (end, status) = known.check(&me, &caller, knows_me).unwrap_err();
+                assert_eq!(end, None);
+                status.refusal
+            };
+            assert_eq!(refusal(true, "theirs"), Some(Refusal::Removed));
+            assert_eq!(refusal(false, "another"), Some(Refusal::DataGone));
+        }
+    }
 }

@@ -20,7 +20,8 @@ use crate::config::{Pair, Security};
 
 /// TLS of calls.
 pub struct Client {
-    config: Reloaded<Arc<ClientConfig>>,
+    /// Or why there is none.
+    config: Result<Reloaded<Arc<ClientConfig>>, String>,
     allowed: Allowed,
     /// What a server's certificate must be for, if not for the name in its URL.
     server_name: Option<String>,
@@ -35,7 +36,18 @@ impl Client {
             pair.chain(&security.trusted_ca).chain(&security.revoked).map(|file| file.path.clone()).collect();
         let used = security.clone();
         let config = Reloaded::new(files, move || configure(&used, shown.as_ref()))?;
-        Ok(Self { config, allowed: Allowed::of(security), server_name })
+        Ok(Self { config: Ok(config), allowed: Allowed::of(security), server_name })
+    }
+
+    /// For calls that may all turn out to be http. Files that the flags name are read at once; that the system has no
+    /// authorities shows only when an https URL is called.
+    pub fn if_needed(security: &Security, own: Option<&Pair>, server_name: Option<String>) -> Result<Self, String> {
+        let names_files =
+            security.as_client.as_ref().or(own).is_some() || security.trusted_ca.is_some() || security.revoked.is_some();
+        match Self::new(security, own, server_name.clone()) {
+            Err(why) if !names_files => Ok(Self { config: Err(why), allowed: Allowed::of(security), server_name }),
+            made => made,
+        }
     }
 
     /// Shakes hands with a server. Its certificate must be for `host`, a name or an address, as it is in the URL.
@@ -45,7 +57,7 @@ impl Client {
     {
         let host = self.server_name.as_deref().unwrap_or(host);
         let name = ServerName::try_from(host.to_owned()).map_err(|e| format!("{host} cannot be in a certificate: {e}"))?;
-        let connector = TlsConnector::from(self.config.get());
+        let connector = TlsConnector::from(self.config.as_ref().map_err(Clone::clone)?.get());
         let io = connector.connect(name, io).await.map_err(|e| format!("TLS handshake: {e}"))?;
         if let Some(leaf) = io.get_ref().1.peer_certificates().and_then(|chain| chain.first()) {
             self.allowed.check(leaf)?;
@@ -67,7 +79,13 @@ fn configure(security: &Security, shown: Option<&Pair>) -> Result<Arc<ClientConf
         if let Some(file) = &security.revoked {
             verifier = verifier.with_crls(load::revoked(file)?).allow_unknown_revocation_status();
         }
-        let verifier = verifier.build().map_err(|e| format!("members' certificates cannot be checked: {e}"))?;
+        let verifier = verifier.build().map_err(|e| match &security.trusted_ca {
+            Some(file) => format!("{file} cannot be used to check the certificates of servers: {e}"),
+            None => format!(
+                "certificates of servers cannot be checked, for the system has no authorities ({e}); install its CA certificates \
+                 or name a file of them (--peer-trusted-ca-file, --discovery-cacert)"
+            ),
+        })?;
         builder.with_webpki_verifier(verifier)
     };
     let mut config = match shown {

@@ -1,5 +1,6 @@
 //! Certificates, keys and lists of revoked certificates from files. Every error names the flag and the file.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustls::RootCertStore;
@@ -8,7 +9,8 @@ use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_cert::Certificate;
-use x509_cert::der::Decode;
+use x509_cert::crl::CertificateList;
+use x509_cert::der::{Decode, Encode};
 
 use crate::config::{Named, Pair};
 
@@ -70,7 +72,29 @@ pub fn roots(file: Option<&Named>) -> Result<RootCertStore, String> {
 
 /// Revoked certificates, in DER form as etcd wants them, or in PEM.
 pub fn revoked(file: &Named) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
-    lists(file, read(file)?)
+    newest(file, lists(file, read(file)?)?)
+}
+
+/// The newest list of each issuer. Only the first of an issuer's is looked at when certificates are checked, and a file that
+/// lists are added to has the oldest first. Lists for different parts of what an issuer has signed stand beside each other.
+fn newest(
+    file: &Named,
+    lists: Vec<CertificateRevocationListDer<'static>>,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
+    const PART: &str = "2.5.29.28";
+    let mut newest = BTreeMap::new();
+    for der in lists {
+        let unreadable = |e: x509_cert::der::Error| format!("{file} has a list of revoked certificates that cannot be read: {e}");
+        let list: CertificateList = CertificateList::from_der(&der).map_err(unreadable)?;
+        let list = list.tbs_cert_list;
+        let part = list.crl_extensions.iter().flatten().find(|e| e.extn_id.to_string() == PART);
+        let of = (list.issuer.to_der().map_err(unreadable)?, part.map(|e| e.extn_value.as_bytes().to_vec()));
+        let made = list.this_update.to_unix_duration();
+        if newest.get(&of).is_none_or(|(before, _)| *before <= made) {
+            newest.insert(of, (made, der));
+        }
+    }
+    Ok(newest.into_values().map(|(_, der)| der).collect())
 }
 
 fn lists(file: &Named, bytes: Vec<u8>) -> Result<Vec<CertificateRevocationListDer<'static>>, String> {
@@ -88,3 +112,46 @@ fn lists(file: &Named, bytes: Vec<u8>) -> Result<Vec<CertificateRevocationListDe
 
 #[cfg(test)]
 mod fuzz;
+#[cfg(test)]
+mod tests {
+    use rcgen::{
+        BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, IsCa, Issuer, KeyIdMethod, KeyPair,
+        KeyUsagePurpose, SerialNumber, date_time_ymd,
+    };
+
+    use super::*;
+
+    fn issuer(name: &str) -> Issuer<'static, KeyPair> {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Issuer::new(params, KeyPair::generate().unwrap())
+    }
+
+    fn list(by: &Issuer<'static, KeyPair>, year: i32) -> rcgen::CertificateRevocationList {
+        let params = CertificateRevocationListParams {
+            this_update: date_time_ymd(year, 1, 1),
+            next_update: date_time_ymd(4096, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: Vec::new(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(by).unwrap()
+    }
+
+    #[test]
+    fn of_several_lists_of_an_issuer_the_newest_counts_wherever_it_stands() {
+        let file = Named { flag: "--client-crl-file".into(), path: "/x".into() };
+        let (a, b) = (issuer("a"), issuer("b"));
+        let made = [list(&a, 2020), list(&b, 2019), list(&a, 2051), list(&a, 2022)];
+        let pem: String = made.iter().map(|l| l.pem().unwrap()).collect();
+        let kept = newest(&file, lists(&file, pem.into_bytes()).unwrap()).unwrap();
+        let kept: Vec<&[u8]> = kept.iter().map(AsRef::as_ref).collect();
+        assert_eq!(kept.len(), 2);
+        assert!(kept.contains(&made[1].der().as_ref()) && kept.contains(&made[2].der().as_ref()));
+        let garbage = vec![CertificateRevocationListDer::from(vec![0x30, 0])];
+        assert!(newest(&file, garbage).unwrap_err().contains("--client-crl-file=/x"));
+    }
+}

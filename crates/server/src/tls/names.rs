@@ -12,6 +12,7 @@ use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
 use crate::config::Security;
+use crate::lookup;
 
 /// Names of which a certificate must have one; any will do if both lists are empty.
 #[derive(Clone, Debug, Default)]
@@ -96,8 +97,8 @@ fn hosts(certificate: &Certificate) -> Result<(Vec<IpAddr>, Vec<String>), String
 async fn leads_to(names: &[String], from: IpAddr) -> bool {
     let from = from.to_canonical();
     for name in names.iter().filter(|n| !n.starts_with("*.")) {
-        if let Ok(mut found) = tokio::net::lookup_host((name.as_str(), 0)).await
-            && found.any(|address| address.ip().to_canonical() == from)
+        if let Ok(found) = lookup::addresses(name, 0).await
+            && found.iter().any(|address| address.ip().to_canonical() == from)
         {
             return true;
         }

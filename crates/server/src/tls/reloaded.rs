@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -14,9 +15,22 @@ fn stamp(path: &Path) -> Stamp {
     Some((m.dev(), m.ino(), m.size(), m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()))
 }
 
+/// How long the same files are left alone after they could not be used: the reason may have been a passing one, such as too
+/// many open files.
+const AGAIN: Duration = Duration::from_secs(1);
+
 struct Last<T> {
+    /// Of the files that the value was made from.
     stamps: Vec<Stamp>,
     value: T,
+    failed: Option<Failed>,
+}
+
+/// Files that could not be used.
+struct Failed {
+    stamps: Vec<Stamp>,
+    at: Instant,
+    why: String,
 }
 
 /// A value and the files it was made from.
@@ -32,7 +46,7 @@ impl<T: Clone> Reloaded<T> {
         // Before the files are read: a change in between is seen as one.
         let stamps = files.iter().map(|f| stamp(f)).collect();
         let value = make()?;
-        Ok(Self { files, make: Box::new(make), last: Mutex::new(Last { stamps, value }) })
+        Ok(Self { files, make: Box::new(make), last: Mutex::new(Last { stamps, value, failed: None }) })
     }
 
     /// The value of now. While the files cannot be used, as between the replacement of a certificate and that of its key,
@@ -40,16 +54,23 @@ impl<T: Clone> Reloaded<T> {
     pub fn get(&self) -> T {
         let stamps: Vec<Stamp> = self.files.iter().map(|f| stamp(f)).collect();
         let mut last = self.last.lock();
-        if last.stamps != stamps {
-            last.stamps = stamps;
-            match (self.make)() {
-                Ok(value) => {
-                    tracing::info!(files = ?self.files, "certificate files have changed and are in use");
-                    last.value = value;
+        let failed = last.failed.as_ref().filter(|f| f.stamps == stamps);
+        if last.stamps == stamps || failed.is_some_and(|f| f.at.elapsed() < AGAIN) {
+            return last.value.clone();
+        }
+        match (self.make)() {
+            Ok(value) => {
+                tracing::info!(files = ?self.files, "certificate files have changed and are in use");
+                *last = Last { stamps, value, failed: None };
+            }
+            Err(why) => {
+                if failed.is_none_or(|f| f.why != why) {
+                    tracing::warn!(
+                        error = why,
+                        "certificate files have changed and cannot be used; what was there before is, and they are tried again"
+                    );
                 }
-                Err(e) => {
-                    tracing::warn!(error = e, "certificate files have changed and cannot be used; what was there before is")
-                }
+                last.failed = Some(Failed { stamps, at: Instant::now(), why });
             }
         }
         last.value.clone()
@@ -91,5 +112,28 @@ mod tests {
         replace("3");
         assert_eq!(value.get(), 3);
         std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn files_that_could_not_be_used_are_tried_again_though_they_have_not_changed() {
+        let path = std::env::temp_dir().join(format!("keelson-reloaded-again-{}", std::process::id()));
+        std::fs::write(&path, "old").unwrap();
+        let out_of_files = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (is_out, file) = (out_of_files.clone(), path.clone());
+        let make = move || match is_out.load(Ordering::Relaxed) {
+            true => Err("too many open files".to_owned()),
+            false => std::fs::read_to_string(&file).map_err(|e| e.to_string()),
+        };
+        let value = Reloaded::new(vec![path.clone()], make).unwrap();
+        out_of_files.store(true, Ordering::Relaxed);
+        std::fs::write(&path, "newer").unwrap();
+        assert_eq!(value.get(), "old");
+        out_of_files.store(false, Ordering::Relaxed);
+        let deadline = Instant::now() + AGAIN * 10;
+        while value.get() != "newer" {
+            assert!(Instant::now() < deadline, "they are never tried again");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        std::fs::remove_file(&path).unwrap();
     }
 }

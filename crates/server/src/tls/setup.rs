@@ -27,8 +27,11 @@ impl Tls {
         let peers = server(config.listen_peer.iter(), peer, own.as_ref())?;
         let calls_https = config.initial_cluster.values().flatten().any(|url| url.starts_with("https://"));
         let may_find_https = matches!(config.discovery, Discovery::Dns { .. } | Discovery::Registry(_));
-        let calls = if peer.can_call() || calls_https || may_find_https {
-            Some(Arc::new(Client::new(peer, own.as_ref(), config.peer_server_name.clone())?))
+        let server_name = config.peer_server_name.clone();
+        let calls = if peer.can_call() || calls_https {
+            Some(Arc::new(Client::new(peer, own.as_ref(), server_name)?))
+        } else if may_find_https {
+            Some(Arc::new(Client::if_needed(peer, own.as_ref(), server_name)?))
         } else {
             None
         };
