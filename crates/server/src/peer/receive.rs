@@ -25,8 +25,7 @@ pub async fn checkpoint(member: &Arc<Member>, by: u64, mut reader: MessageReader
         Err(_) => Err("another checkpoint is being received".to_owned()),
     };
     match result {
-        Ok(reply) => {
-            let complete = reply.complete;
+        Ok((reply, complete)) => {
             if let Some(transfer) = transfer.filter(|_| complete) {
                 transfer.went_well();
             }
@@ -57,15 +56,16 @@ async fn piece(reader: &mut MessageReader, limit: Duration) -> Result<Option<Pie
     }
 }
 
-async fn receive(member: &Arc<Member>, reader: &mut MessageReader, sender: &mut Sender) -> Result<SnapshotReply, String> {
+/// The last reply, and whether a checkpoint waits to be taken now.
+async fn receive(member: &Arc<Member>, reader: &mut MessageReader, sender: &mut Sender) -> Result<(SnapshotReply, bool), String> {
     let Some(Piece::Head(head)) = piece(reader, PIECE_LIMIT).await? else {
         return Err("a checkpoint begins with its head".into());
     };
     let last = head.last.ok_or("a checkpoint without a position")?;
     match member.node.wants_checkpoint(head.vote, last).await.map_err(|e| e.to_string())? {
-        Err(higher) => return Ok(SnapshotReply { higher_vote: Some(higher), ..SnapshotReply::default() }),
+        Err(higher) => return Ok((SnapshotReply { higher_vote: Some(higher), ..SnapshotReply::default() }, false)),
         // This member has got there by itself.
-        Ok(false) => return Ok(SnapshotReply { complete: true, ..SnapshotReply::default() }),
+        Ok(false) => return Ok((SnapshotReply { complete: true, ..SnapshotReply::default() }, false)),
         Ok(true) => {}
     }
     tracing::info!(checkpoint = head.checkpoint, index = last.index, files = head.files.len(), "receiving a checkpoint");
@@ -78,7 +78,7 @@ async fn receive(member: &Arc<Member>, reader: &mut MessageReader, sender: &mut 
         incoming = blocking(move || incoming.write(&data).map(|()| incoming)).await?;
     }
     blocking(move || incoming.complete()).await?;
-    Ok(SnapshotReply { complete: true, ..SnapshotReply::default() })
+    Ok((SnapshotReply { complete: true, ..SnapshotReply::default() }, true))
 }
 
 async fn open(member: &Arc<Member>, head: &SnapshotHead) -> Result<Incoming, String> {
