@@ -165,7 +165,7 @@ impl Cluster {
         self.remove(by, id).await?;
         std::fs::remove_dir_all(self.members[number].data_dir()).context("removing the data folder")?;
         let request = MemberAddRequest { peer_ur_ls: vec![self.members[number].peer_url()], is_learner: false };
-        let mut client = ClusterClient::connect(self.members[by].client_url()).await?;
+        let mut client = ClusterClient::new(self.members[by].channel().await?);
         when_healthy(async || client.member_add(limited(request.clone())).await).await?;
         let named = self.named();
         let member = &mut self.members[number];
@@ -224,7 +224,7 @@ impl Cluster {
     pub async fn hashes(&self, numbers: &[usize], revision: i64) -> Result<Vec<HashKvResponse>> {
         let mut hashes = Vec::new();
         for number in numbers {
-            let mut client = MaintenanceClient::connect(self.members[*number].client_url()).await?;
+            let mut client = MaintenanceClient::new(self.members[number].channel().await?);
             hashes.push(client.hash_kv(limited(HashKvRequest { revision })).await?.into_inner());
         }
         Ok(hashes)
