@@ -11,7 +11,7 @@ use keelson_api::Error;
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::SnapshotFile;
 use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes, OnlyMember};
-use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, fit_log};
+use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, check_reach, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
 use keelson_state::{Machine, Position};
