@@ -224,7 +224,7 @@ impl Cluster {
     pub async fn hashes(&self, numbers: &[usize], revision: i64) -> Result<Vec<HashKvResponse>> {
         let mut hashes = Vec::new();
         for number in numbers {
-            let mut client = MaintenanceClient::connect(self.members[*number].client_url()).await?;
+            let mut client = MaintenanceClient::new(self.members[*number].channel().await?);
             hashes.push(client.hash_kv(limited(HashKvRequest { revision })).await?.into_inner());
         }
         Ok(hashes)
