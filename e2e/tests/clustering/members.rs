@@ -168,8 +168,8 @@ async fn one_of_two_voters_is_removed_and_the_other_goes_on() -> Result<()> {
     let leader = cluster.leader(&[0, 1]).await?;
     let removed = 1 - leader;
     let id = cluster.id(removed).await?;
-    // Through the one that goes: it has to stay until its vote is no longer counted.
-    cluster.remove(removed, id).await?;
+    // The one that goes has to stay until its vote is no longer counted.
+    cluster.remove(leader, id).await?;
     ensure!(exit_code(&mut cluster.members[removed]).await? == 67, "{}", cluster.members[removed].log_tail());
     cluster.put(leader, "alone", "x").await?;
     cluster.members[leader].stop().await?;
