@@ -69,6 +69,7 @@ pub async fn count_leaders(member: Arc<Member>) {
     let mut term = 0;
     loop {
         term = member.node.led_after(term).await;
+        *member.leader_elected.lock() = Some(Instant::now());
         member.metrics.leader_changes.inc();
     }
 }

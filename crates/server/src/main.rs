@@ -21,6 +21,7 @@ mod lookup;
 mod member;
 mod membership;
 mod metrics;
+mod overdue;
 mod peer;
 mod process;
 mod run;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_api::Error;
 use keelson_api::etcdserverpb::alarm_request::AlarmAction;
@@ -15,6 +15,7 @@ use keelson_mvcc::watch::Hub;
 use keelson_mvcc::{EventKind, ReadError, ReadMode};
 use keelson_state::{Applied, Reply, Shared};
 use keelson_storage::{LogWaits, StateBackend};
+use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::Notify;
 
@@ -24,6 +25,7 @@ use crate::disk::Disk;
 use crate::grpc::Call;
 use crate::lessor::Lessor;
 use crate::metrics::{Metrics, Snapshot};
+use crate::overdue;
 use crate::peer::{Book, PeerTransport, Speaker};
 
 /// Replicated state of this process.
@@ -65,6 +67,8 @@ pub struct Member {
     pub stopping: tokio::sync::watch::Sender<bool>,
     /// Changes when streams that want a leader have to end.
     pub leader_lost: tokio::sync::watch::Sender<u64>,
+    /// When the last leader was elected, as far as this member has seen.
+    pub leader_elected: Mutex<Option<Instant>>,
     /// How long the log has been waiting for the disk.
     pub log_waits: Arc<LogWaits>,
     /// Room for data.
@@ -225,10 +229,11 @@ impl Member {
             return Err(Error::RequestTooLarge);
         }
         let pending = Pending::new(&self.metrics.proposals_pending);
+        let begun = Instant::now();
         let result = tokio::time::timeout(self.request_timeout(), self.node.propose(&command)).await;
         drop(pending);
-        let result = result.unwrap_or(Err(Error::Timeout));
-        if matches!(result, Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged | Error::Stopped)) {
+        let result = result.unwrap_or_else(|_| Err(overdue::reason(self, begun)));
+        if result.as_ref().is_err_and(|e| *e == Error::Stopped || overdue::may_be_tried_again(*e)) {
             self.metrics.proposals_failed.inc();
         }
         result

@@ -46,6 +46,12 @@ impl Voters {
     }
 }
 
+/// Whether this member has been connected to most voters for so long.
+pub fn has_quorum_since(member: &Member, since: Duration) -> bool {
+    let voters = Voters::of(member).all;
+    voters.iter().filter(|m| member.is_reachable(m.id, since)).count() >= quorum(voters.len())
+}
+
 const fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }

@@ -32,7 +32,7 @@ use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
 use crate::tls::Tls;
-use crate::{background, corruption, discovery, exit, handover, logging, membership, version};
+use crate::{background, corruption, discovery, exit, handover, logging, membership, overdue, version};
 
 /// How often a member that joins looks whether it is known.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -255,6 +255,7 @@ fn open(
         removal,
         stopping: tokio::sync::watch::Sender::new(false),
         leader_lost: tokio::sync::watch::Sender::new(0),
+        leader_elected: Mutex::default(),
         log_waits,
         disk,
         kept_hashes: corruption::KeptHashes::default(),
@@ -348,7 +349,7 @@ async fn publish(member: &Member, first_members: &[MemberAttributes]) -> anyhow:
 fn retried<T>(result: Result<T, Error>) -> anyhow::Result<Option<T>> {
     match result {
         Ok(reply) => Ok(Some(reply)),
-        Err(Error::Timeout | Error::NoLeader | Error::LeaderChanged) => Ok(None),
+        Err(e) if overdue::may_be_tried_again(e) => Ok(None),
         Err(e) => Err(e.into()),
     }
 }
