@@ -2,12 +2,12 @@
 //! fields. Tools that read etcd's log read this one.
 
 use std::fmt::{self, Write as _};
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, Write};
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{NonBlocking, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
@@ -108,23 +108,27 @@ fn timestamp(time: std::time::SystemTime) -> String {
     )
 }
 
-enum Output {
-    Stderr,
-    Stdout,
-    File(File),
+/// A log to be written to. One that cannot be written must not stop the store.
+fn open(name: &str) -> Result<Box<dyn Write + Send>, String> {
+    Ok(match name {
+        "default" | "stderr" => Box::new(io::stderr()),
+        "stdout" => Box::new(io::stdout()),
+        path => {
+            let file = OpenOptions::new().create(true).append(true).open(path);
+            Box::new(file.map_err(|e| format!("--log-outputs: cannot open {path}: {e}"))?)
+        }
+    })
 }
 
-struct Outputs(Vec<Output>);
+/// Gives each line to all outputs.
+#[derive(Clone)]
+struct Outputs(Vec<NonBlocking>);
 
 impl Write for Outputs {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         for output in &mut self.0 {
-            // A log that cannot be written must not stop the store.
-            let _ = match output {
-                Output::Stderr => io::stderr().write_all(line),
-                Output::Stdout => io::stdout().write_all(line),
-                Output::File(file) => file.write_all(line),
-            };
+            // It is only queued here, or dropped.
+            let _ = output.write_all(line);
         }
         Ok(line.len())
     }
@@ -134,20 +138,9 @@ impl Write for Outputs {
 }
 
 /// Installs the log; lines are written while the answer lives. Fails when a log file cannot be opened
-/// or the level is unknown. Lines are written by a thread of their own and dropped when it cannot
-/// keep up: a reader of the log that has stopped must not stop the store.
-pub fn install(outputs: &[String], level: &str, json: bool) -> Result<WorkerGuard, String> {
-    let mut opened = Vec::new();
-    for name in outputs {
-        opened.push(match name.as_str() {
-            "default" | "stderr" => Output::Stderr,
-            "stdout" => Output::Stdout,
-            path => {
-                let file = OpenOptions::new().create(true).append(true).open(path);
-                Output::File(file.map_err(|e| format!("--log-outputs: cannot open {path}: {e}"))?)
-            }
-        });
-    }
+/// or the level is unknown. Each output has a thread of its own, and lines are dropped when it cannot
+/// keep up: a reader of the log that has stopped must stop neither the store nor the other outputs.
+pub fn install(outputs: &[String], level: &str, json: bool) -> Result<Vec<WorkerGuard>, String> {
     let filter = match level {
         "debug" | "info" | "warn" | "error" => level,
         "dpanic" | "panic" | "fatal" => "error",
@@ -155,14 +148,16 @@ pub fn install(outputs: &[String], level: &str, json: bool) -> Result<WorkerGuar
     };
     // openraft warns of things that are ordinary, such as a vote that overtakes a message.
     let filter = EnvFilter::new(format!("{filter},openraft=error,h2=warn,hyper=warn"));
-    let (lines, guard) = tracing_appender::non_blocking(Outputs(opened));
+    let opened = outputs.iter().map(|name| Ok(tracing_appender::non_blocking(open(name)?)));
+    let (outputs, guards): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>, String>>()?.into_iter().unzip();
+    let outputs = Outputs(outputs);
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .event_format(Lines { json })
-        .with_writer(lines)
+        .with_writer(move || outputs.clone())
         .try_init()
         .map_err(|e| e.to_string())?;
-    Ok(guard)
+    Ok(guards)
 }
 
 #[cfg(test)]

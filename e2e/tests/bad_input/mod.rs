@@ -11,4 +11,5 @@ mod idle;
 mod limits;
 mod messages;
 mod ports;
+mod slow_log;
 mod unread;

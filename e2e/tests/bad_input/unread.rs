@@ -13,12 +13,14 @@ use h2::{RecvStream, SendStream};
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::watch_client::WatchClient;
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
-use keelson_api::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest};
+use keelson_api::etcdserverpb::{PutRequest, WatchCreateRequest, WatchRequest, WatchResponse};
 use keelson_e2e::raw::framed;
 use keelson_e2e::server::Server;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
+use tonic::Streaming;
+use tonic::transport::Channel;
 
 use super::common::{start, unharmed};
 
@@ -183,4 +185,39 @@ async fn a_watcher_that_is_far_behind_is_served_in_small_steps() -> Result<()> {
     println!("a watcher behind by {EVENTS} MiB: {} MiB", grown >> 20);
     ensure!(grown < CATCHING_UP, "reading {READ} MiB of {EVENTS} MiB that had piled up cost {} MiB", grown >> 20);
     Ok(())
+}
+
+/// Many watches on one connection, which is not read for a while: every stream's window is shut, and so is the connection's.
+#[tokio::test]
+async fn watches_that_starve_on_one_connection_miss_nothing_once_they_are_read() -> Result<()> {
+    const STREAMS: usize = 60;
+    const PUTS: usize = 400;
+    let mut server = start(&[]).await?;
+    let channel = Channel::from_shared(server.client_url())?.connect().await?;
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        let requests = stream::iter([watch_hot()]).chain(stream::pending());
+        let mut responses = WatchClient::new(channel.clone()).watch(requests).await?.into_inner();
+        ensure!(responses.message().await?.is_some_and(|r| r.created), "the watch was not created");
+        streams.push(responses);
+    }
+    let mut kv = KvClient::connect(server.client_url()).await?;
+    let mut written = Vec::new();
+    for number in 0..PUTS {
+        let put = PutRequest { key: format!("hot/{}", number % 10).into(), value: vec![b'v'; 4096].into(), ..Default::default() };
+        written.push(kv.put(put).await?.into_inner().header.context("no header")?.revision);
+    }
+    let read = async |mut responses: Streaming<WatchResponse>| {
+        let mut seen = Vec::new();
+        while seen.len() < PUTS {
+            let response = responses.message().await?.context("the watch has ended")?;
+            seen.extend(response.events.iter().filter_map(|e| e.kv.as_ref()).map(|kv| kv.mod_revision));
+        }
+        anyhow::Ok(seen)
+    };
+    let all = futures::future::try_join_all(streams.into_iter().map(read));
+    for seen in tokio::time::timeout(READ_LIMIT, all).await.context("some watch is told of nothing more")?? {
+        ensure!(seen == written, "a watch saw {seen:?} of {written:?}");
+    }
+    unharmed(&mut server).await
 }

@@ -4,13 +4,15 @@
 use std::path::Path;
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use keelson_api::etcdserverpb::alarm_request::AlarmAction;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::lease_client::LeaseClient;
 use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use keelson_api::etcdserverpb::request_op::Request;
 use keelson_api::etcdserverpb::{
-    AlarmMember, AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, MoveLeaderRequest, PutRequest,
+    AlarmMember, AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, MoveLeaderRequest, PutRequest, RangeRequest,
+    RequestOp, TxnRequest,
 };
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::server::Server;
@@ -216,4 +218,32 @@ async fn etcdctl_shows_which_member_has_other_data() -> Result<()> {
     let sound: Vec<&String> = hashes.iter().enumerate().filter(|(n, _)| *n != victim).map(|(_, hash)| hash).collect();
     ensure!(sound[0] == sound[1] && hashes[victim] != *sound[0], "{text}");
     Ok(())
+}
+
+/// 18667: whether a transaction is refused for a revision that it reads must not depend on how far a member has compacted.
+#[tokio::test]
+async fn transactions_that_read_what_is_being_compacted_end_alike_on_all_members() -> Result<()> {
+    const ROUNDS: i64 = 400;
+    let cluster = three(&["--compaction-batch-limit=10"]).await?;
+    let mut writer = KvClient::new(cluster.members[0].channel().await?);
+    let mut compacter = KvClient::new(cluster.members[1].channel().await?);
+    let (mut done, mut refused) = (0, 0);
+    for round in 0..ROUNDS {
+        let newest = cluster.put(2, "key", &round.to_string()).await?;
+        // Just before and just after the revision that is compacted at the same time.
+        let revision = newest - 3 + round % 3;
+        let put = PutRequest { key: format!("in/{round}").into(), value: "x".into(), ..Default::default() };
+        let read = RangeRequest { key: "key".into(), revision, ..Default::default() };
+        let ops = [Request::RequestPut(put), Request::RequestRange(read)];
+        let txn = TxnRequest { success: ops.map(|op| RequestOp { request: Some(op) }).into(), ..Default::default() };
+        let compaction = CompactionRequest { revision: newest - 2, physical: false };
+        let (txn, _) = tokio::join!(writer.txn(limited(txn)), compacter.compact(limited(compaction)));
+        match txn {
+            Ok(_) => done += 1,
+            Err(e) if e.message().contains("required revision has been compacted") => refused += 1,
+            Err(e) => bail!("a transaction ended with {e}"),
+        }
+    }
+    ensure!(done > 20 && refused > 20, "{done} were done and {refused} refused: that tries little");
+    cluster.agree(&[0, 1, 2]).await
 }
