@@ -141,7 +141,7 @@ impl Log {
     }
 
     /// Position of the last entry, also if that has been purged.
-    fn last(&self) -> io::Result<Option<RaftLogId>> {
+    pub(crate) fn last(&self) -> io::Result<Option<RaftLogId>> {
         let Some(last) = self.inner.store.bounds().last else { return self.mark(PURGED) };
         let rows = self.inner.store.read(last..last + 1, usize::MAX).map_err(io_error)?;
         let (index, row) = rows.into_iter().next().ok_or_else(|| codec::damaged("the last log entry"))?;

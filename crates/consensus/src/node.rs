@@ -94,6 +94,8 @@ pub struct Node {
     proposals: mpsc::Sender<Proposal>,
     reads: mpsc::Sender<read_index::Waiter>,
     applied: watch::Receiver<u64>,
+    /// Last index of the log when it was opened.
+    found: u64,
     pub(crate) member_id: u64,
     pub(crate) reads_here: ReadIndex,
     pub(crate) heard: Arc<Heard>,
@@ -143,6 +145,7 @@ impl Node {
         let flushed: FlushedPosition = Arc::new(flushed);
         let state_machine = StateMachine::new(Box::new(applier), log.durable(), position, flushed.clone());
         let committed = log.committed()?.map_or(0, |id| id.index);
+        let found = log.last()?.map_or(0, |id| id.index);
         let checkpoints = Arc::new(Checkpoints::new(checkpoint));
         let election = Duration::from_millis(options.election_ms);
         let peers = Peers {
@@ -164,7 +167,7 @@ impl Node {
         tokio::spawn(purge(raft.clone(), flushed, checkpoints));
         let heard = Arc::new(Heard::new());
         let runtime = Mutex::new(None);
-        let node = Self { raft, proposals, reads, applied, member_id, reads_here, heard, election, runtime };
+        let node = Self { raft, proposals, reads, applied, found, member_id, reads_here, heard, election, runtime };
         let caught_up = node.applied.clone().wait_for(|a| *a >= committed).await.map(|_| ());
         caught_up.map_err(|_| NodeError::Start("applying the log failed; see the log above".into()))?;
         Ok(node)
@@ -180,9 +183,24 @@ impl Node {
 
     /// Returns when a read of the local state is linearizable. Bounded in time by the caller.
     pub async fn read_barrier(&self) -> Result<(), Error> {
+        if self.is_all_there_is() {
+            return Ok(());
+        }
         let (waiter, result) = oneshot::channel();
         self.reads.send(waiter).await.map_err(|_| Error::Stopped)?;
         result.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// Whether this member leads, is the whole cluster, and has applied what it found when it started and what came before
+    /// the others left, if there were any. Then it has applied all that was ever acknowledged: nobody else acknowledges
+    /// anything, and that cannot change before it has itself let another member in, and knows.
+    fn is_all_there_is(&self) -> bool {
+        let metrics = self.raft.metrics();
+        let m = metrics.borrow_watched();
+        let alone_since = m.membership_config.log_id().as_ref().map_or(0, |id| id.index);
+        m.state == openraft::ServerState::Leader
+            && m.membership_config.membership().nodes().map(|(id, _)| *id).eq([self.member_id])
+            && *self.applied.borrow() >= alone_since.max(self.found)
     }
 
     /// Where this member stands.
