@@ -1,6 +1,6 @@
 //! Three members: any of them serves, any one may fail, members come and go.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use keelson_api::etcdserverpb::cluster_client::ClusterClient;
@@ -56,30 +56,8 @@ async fn what_is_written_through_one_member_is_read_watched_and_leased_through_a
 }
 
 #[tokio::test]
-async fn writes_go_on_when_the_leader_dies_and_it_catches_up_when_it_is_back() -> Result<()> {
-    let mut cluster = three(&[]).await?;
-    for round in 0..3 {
-        let leader = cluster.leader(&[0, 1, 2]).await?;
-        let others: Vec<usize> = (0..3).filter(|n| *n != leader).collect();
-        cluster.put(leader, "before", "x").await?;
-        cluster.members[leader].kill();
-        let died = Instant::now();
-        wait::until("writes go on", LIMIT, async || Ok(cluster.put(others[0], "after", &round.to_string()).await.is_ok()))
-            .await?;
-        println!("round {round}: writes resumed after {:?}", died.elapsed());
-        for other in others {
-            ensure!(cluster.get(other, "after").await? == Some(round.to_string()));
-        }
-        cluster.members[leader].restart().await?;
-        ensure!(cluster.get(leader, "after").await? == Some(round.to_string()));
-        cluster.agree(&[0, 1, 2]).await?;
-    }
-    Ok(())
-}
-
-#[tokio::test]
-async fn leadership_moves_on_request_and_before_a_stop() -> Result<()> {
-    let mut cluster = three(&[]).await?;
+async fn leadership_moves_on_request() -> Result<()> {
+    let cluster = three(&[]).await?;
     let leader = cluster.leader(&[0, 1, 2]).await?;
     let target = (leader + 1) % 3;
     let target_id = cluster.id(target).await?;
@@ -92,13 +70,6 @@ async fn leadership_moves_on_request_and_before_a_stop() -> Result<()> {
     maintenance.move_leader(MoveLeaderRequest { target_id }).await?;
     ensure!(cluster.leader(&[0, 1, 2]).await? == target);
     cluster.put(leader, "moved", "x").await?;
-
-    let stopping = Instant::now();
-    cluster.members[target].stop().await?;
-    let others: Vec<usize> = (0..3).filter(|n| *n != target).collect();
-    cluster.put(others[0], "stopped", "x").await?;
-    println!("stopped and writing again after {:?}", stopping.elapsed());
-    cluster.members[target].restart().await?;
     cluster.agree(&[0, 1, 2]).await
 }
 

@@ -2,6 +2,7 @@
 //! and the one table that maps errors to gRPC codes and texts.
 
 mod error;
+pub mod format;
 #[cfg(test)]
 mod fuzz;
 mod ids;

@@ -9,13 +9,10 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keelson_api::Error;
-use keelson_api::keelson::Command;
-use keelson_mvcc::{Backend, StorageError};
-use keelson_state::{Applied, Machine, Position, Reply};
+use keelson_mvcc::Backend;
+use keelson_state::{Applied, Machine, Position};
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
-use prost::Message;
 use tokio::sync::watch;
 
 use crate::codec;
@@ -68,13 +65,6 @@ impl<B: Backend> Applier<B> {
         self.applied_index.subscribe()
     }
 
-    fn command(&mut self, encoded: bytes::Bytes, term: u64) -> Result<Result<Reply, Error>, StorageError> {
-        match Command::decode(encoded) {
-            Ok(command) => self.machine.apply(&command, term),
-            Err(e) => Err(StorageError(format!("a command in the raft log cannot be decoded: {e}"))),
-        }
-    }
-
     fn commit(&mut self, answers: &mut Answers) -> io::Result<()> {
         let begun = Instant::now();
         let applied = self.machine.commit(&self.position).map_err(io::Error::other)?;
@@ -107,7 +97,8 @@ impl<B: Backend> Apply for Applier<B> {
                     let (id, commands) = codec::unpack(batch)?;
                     let mut replies = Replies::new();
                     for command in commands {
-                        replies.push(self.command(command?, term).map_err(io::Error::other)?);
+                        let command = codec::decode_command(command?)?;
+                        replies.push(self.machine.apply(&command, term).map_err(io::Error::other)?);
                     }
                     if let Some(waiting) = self.pending.take(id) {
                         answers.waiting.push((waiting, replies));

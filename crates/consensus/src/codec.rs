@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use keelson_api::keelson::{MembershipRow, VoterSet};
+use keelson_api::format;
+use keelson_api::keelson::{Command, MembershipRow, VoterSet};
 use keelson_state::Position;
 use openraft::{EmptyNode, EntryPayload};
 use prost::Message;
@@ -18,6 +19,10 @@ const MEMBERSHIP: u8 = 2;
 
 pub(crate) fn damaged(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, format!("{what} cannot be decoded: the raft log is damaged"))
+}
+
+fn unknown(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("{what}; {} on this data directory", format::ADVICE))
 }
 
 /// Row of an entry; its index is the key.
@@ -44,7 +49,7 @@ pub(crate) fn decode_entry(index: u64, mut row: Bytes) -> io::Result<RaftEntry> 
             let decoded = MembershipRow::decode(row).map_err(|_| damaged("a membership entry"))?;
             EntryPayload::Membership(membership(&decoded)?)
         }
-        _ => return Err(damaged("a log entry of unknown kind")),
+        _ => return Err(unknown("a log entry is of a kind that this build does not know: it is of a newer format, or damaged")),
     };
     Ok(RaftEntry { log_id: checked_log_id(term, index, "a log entry")?, payload })
 }
@@ -122,6 +127,17 @@ pub(crate) fn unpack(batch: &Batch) -> io::Result<(BatchId, impl Iterator<Item =
     Ok((BatchId { run, number }, commands))
 }
 
+/// A command that can be applied. One of a newer build must not be skipped: this member's data would be another than
+/// the others' from there on.
+pub(crate) fn decode_command(encoded: Bytes) -> io::Result<Command> {
+    let command = Command::decode(encoded).map_err(|_| damaged("a command"))?;
+    format::check("a command in the raft log", command.format).map_err(io::Error::other)?;
+    if command.action.is_none() {
+        return Err(unknown("a command in the raft log is of a kind that this build does not know"));
+    }
+    Ok(command)
+}
+
 /// Bytes that an entry takes in memory, about.
 pub(crate) fn weight(entry: &RaftEntry) -> usize {
     match &entry.payload {
@@ -172,6 +188,9 @@ pub(crate) fn from_position(position: &Position) -> io::Result<(Option<RaftLogId
 mod fuzz;
 #[cfg(test)]
 mod tests {
+    use keelson_api::keelson::LeaseRevoke;
+    use keelson_api::keelson::command::Action;
+
     use super::*;
 
     #[test]
@@ -198,6 +217,21 @@ mod tests {
         assert_eq!(decode_vote(&encode_vote(&vote)).unwrap(), vote);
         assert!(decode_vote(&[1]).is_err());
         assert_eq!(decode_log_id(&encode_log_id(&log_id(1, 2))).unwrap(), log_id(1, 2));
+    }
+    #[test]
+    fn a_command_of_a_kind_or_format_that_is_not_known_is_neither_skipped_nor_taken_for_damage() {
+        let action = Some(Action::LeaseRevoke(LeaseRevoke { id: 1, expired_in_term: 0 }));
+        let encode = |command: &Command| Bytes::from(command.encode_to_vec());
+        let known = Command { action, ..Command::default() };
+        assert_eq!(decode_command(encode(&known)).unwrap(), known);
+        let newer = Command { format: format::newest() + 1, ..known };
+        // Field 1000, as a build that has it would write it, beside the user.
+        let kind = [encode(&Command { user: "u".into(), ..Command::default() }), Bytes::from_static(b"\xc2\x3e\x02ab")].concat();
+        for unknown in [encode(&newer), kind.into(), Bytes::new()] {
+            let refused = decode_command(unknown).unwrap_err().to_string();
+            assert!(refused.contains(format::ADVICE) && !refused.contains("damaged"), "{refused}");
+        }
+        assert!(decode_command(Bytes::from_static(&[0xff])).unwrap_err().to_string().contains("damaged"));
     }
     #[test]
     fn a_last_term_or_index_a_vote_of_two_minds_and_a_membership_without_voters_are_damage() {

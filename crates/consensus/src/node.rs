@@ -37,6 +37,8 @@ pub(crate) type Raft = openraft::Raft<Types, StateMachine>;
 const QUEUE: usize = 65_536;
 /// How often the log is checked for entries that the state store no longer needs.
 const PURGE_INTERVAL: Duration = Duration::from_secs(2);
+/// How long consensus may take to say why it has failed.
+const TELLING: Duration = Duration::from_secs(1);
 
 /// How a node is started.
 #[derive(Clone, Debug)]
@@ -168,8 +170,11 @@ impl Node {
         let heard = Arc::new(Heard::new());
         let runtime = Mutex::new(None);
         let node = Self { raft, proposals, reads, applied, found, member_id, reads_here, heard, election, runtime };
-        let caught_up = node.applied.clone().wait_for(|a| *a >= committed).await.map(|_| ());
-        caught_up.map_err(|_| NodeError::Start("applying the log failed; see the log above".into()))?;
+        let caught_up = node.applied.clone().wait_for(|a| *a >= committed).await.is_ok();
+        if !caught_up {
+            let why = tokio::time::timeout(TELLING, node.failure()).await;
+            return Err(NodeError::Start(why.unwrap_or_else(|_| "applying the log failed; see the log above".into())));
+        }
         Ok(node)
     }
 

@@ -8,10 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
-use keelson_api::keelson::{Command, peer};
+use keelson_api::keelson::peer;
 use openraft::raft::ClientWriteResult;
 use parking_lot::Mutex;
-use prost::Message;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -34,7 +33,7 @@ fn readable(batch: Bytes) -> io::Result<Batch> {
     let (_, commands) = codec::unpack(&batch)?;
     for command in commands {
         // Keys and values stay where they are: this costs little beside the write, and only forwarded ones pay it.
-        Command::decode(command?).map_err(|_| codec::damaged("a command"))?;
+        codec::decode_command(command?)?;
     }
     Ok(batch)
 }
@@ -150,24 +149,30 @@ impl Heard {
 
 #[cfg(test)]
 mod tests {
-    use keelson_api::keelson::ClusterVersion;
+    use keelson_api::format;
     use keelson_api::keelson::command::Action;
+    use keelson_api::keelson::{ClusterVersion, Command};
+    use prost::Message;
 
     use super::*;
     use crate::pending::BatchId;
 
     #[test]
     fn a_forwarded_batch_is_taken_only_if_each_of_its_commands_can_be_read() {
-        let version = Action::ClusterVersion(ClusterVersion { version: "3.7.0".into() });
-        let sound = Bytes::from(Command { action: Some(version), ..Command::default() }.encode_to_vec());
+        let version = Action::ClusterVersion(ClusterVersion { version: "3.7.0".into(), format: 1 });
+        let command = Command { action: Some(version), ..Command::default() };
+        let sound = Bytes::from(command.encode_to_vec());
+        let newer = Bytes::from(Command { format: format::newest() + 1, ..command }.encode_to_vec());
         let pack = |commands: &[Bytes]| codec::pack(BatchId { run: 1, number: 2 }, commands.iter()).0;
-        let whole = pack(&[sound.clone(), Bytes::new(), sound.clone()]);
+        let whole = pack(&[sound.clone(), sound.clone()]);
         assert_eq!(readable(whole.clone()).unwrap().0, whole);
         for bad in [
             Bytes::new(),
             whole.slice(..15),
             whole.slice(..whole.len() - 1),
             pack(&[sound.clone(), Bytes::from_static(&[0xff; 9])]),
+            pack(&[sound.clone(), Bytes::new()]),
+            pack(&[sound.clone(), newer]),
             pack(&[sound.slice(..sound.len() - 1)]),
         ] {
             assert!(readable(bad).is_err());

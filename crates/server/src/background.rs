@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keelson_api::Error;
 use keelson_api::etcdserverpb::CompactionRequest;
 use keelson_api::keelson::LeaseRevoke;
 use keelson_api::keelson::command::Action;
+use keelson_api::{Error, format};
 use keelson_state::Reply;
+use keelson_storage::DataDir;
 
 use crate::config::AutoCompaction;
 use crate::corruption;
@@ -22,8 +23,40 @@ const EXPIRY_LIMIT: usize = 500;
 /// How long removal waits for a long read to move on.
 const HELD: Duration = Duration::from_millis(50);
 
+/// How often the cluster's format is looked at, and how long to wait when it could not be written down.
+const FORMAT_INTERVAL: Duration = Duration::from_millis(100);
+const FORMAT_AGAIN: Duration = Duration::from_secs(10);
+
 /// While clients write, a step of removal is followed by a pause of so many times its length.
 const YIELD: u32 = 14;
+
+/// Writes down which format the data has come to have, so that an older build refuses the directory before it reads
+/// anything in it. One that is started before this has happened refuses the command that raised the format.
+pub async fn raise_format_of_data(member: Arc<Member>, data_dir: Arc<DataDir>) {
+    let mut written = format::OLDEST;
+    loop {
+        tokio::time::sleep(FORMAT_INTERVAL).await;
+        let format = member.state.format();
+        if format == written {
+            continue;
+        }
+        let raised = {
+            let data_dir = data_dir.clone();
+            tokio::task::spawn_blocking(move || data_dir.raise(format)).await
+        };
+        match raised {
+            Ok(Ok(())) => {
+                tracing::info!(format, "the cluster has this format; older builds of keelson can no longer be members");
+                written = format;
+            }
+            Ok(Err(e)) => {
+                tracing::warn!(error = %e, format, "the format could not be written down; it will be tried again");
+                tokio::time::sleep(FORMAT_AGAIN).await;
+            }
+            Err(_) => return,
+        }
+    }
+}
 
 /// Revokes leases that have ended. Only a leader that has just proved itself may: its clock could
 /// be that of a leader which others have renewed leases after.

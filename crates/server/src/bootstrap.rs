@@ -5,13 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use keelson_api::format;
 use keelson_api::keelson::MemberAttributes;
 use keelson_storage::{DataDir, Identity};
 use serde::Deserialize;
 
 use crate::config::Config;
 use crate::identity;
-use crate::peer::Dialer;
+use crate::peer::{self, Dialer};
 
 /// How long one member of the cluster may take to say who belongs to it.
 const ASK_LIMIT: Duration = Duration::from_secs(3);
@@ -47,6 +48,7 @@ pub struct DataGone(pub String);
 /// What a running cluster says of itself.
 struct Running {
     cluster_id: u64,
+    format: u32,
     members: Vec<Known>,
 }
 
@@ -71,6 +73,7 @@ pub async fn begin(config: &Config, data_dir: &DataDir, dialer: &Dialer) -> anyh
     let uuid = format!("{:032x}", rand::random::<u128>());
     if config.joins_existing {
         let running = ask_others(config, dialer).await?;
+        format::check("the cluster", running.format)?;
         let me = find_me(config, &running)?;
         let mut identity = Identity::new(uuid, running.cluster_id, me);
         identity.joined = true;
@@ -128,7 +131,7 @@ async fn ask(dialer: &Dialer, url: &str) -> anyhow::Result<Running> {
     let header = headers.get("x-etcd-cluster-id").and_then(|v| v.to_str().ok()).context("it does not name its cluster")?;
     let cluster_id = u64::from_str_radix(header, 16).context("it does not name its cluster")?;
     let members = serde_json::from_slice(&body).context("its member list cannot be read")?;
-    Ok(Running { cluster_id, members })
+    Ok(Running { cluster_id, format: peer::cluster_format(&headers), members })
 }
 
 /// This member's id in the cluster that it joins: the one that was added with its URLs.

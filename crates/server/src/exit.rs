@@ -3,6 +3,7 @@
 
 use std::process::ExitCode;
 
+use keelson_api::format;
 use keelson_storage::DataDirError;
 
 use crate::bootstrap::DataGone;
@@ -17,6 +18,8 @@ pub const CORRUPT: u8 = 65;
 pub const DATA_GONE: u8 = 66;
 /// The member was removed from the cluster for good.
 pub const REMOVED: u8 = 67;
+/// The data or the cluster has a format that this build does not understand. A newer build does.
+pub const TOO_OLD: u8 = 68;
 
 /// For an end that this member was told of.
 pub fn told(end: End) -> ExitCode {
@@ -35,6 +38,13 @@ pub fn told(end: End) -> ExitCode {
             );
             ExitCode::from(DATA_GONE)
         }
+        End::TooOld => {
+            tracing::error!(
+                "the cluster has a format that this build of keelson does not understand; {} on this data directory",
+                format::ADVICE
+            );
+            ExitCode::from(TOO_OLD)
+        }
         End::Anew => ExitCode::FAILURE,
     }
 }
@@ -43,6 +53,7 @@ pub fn told(end: End) -> ExitCode {
 pub fn failed(error: &anyhow::Error) -> ExitCode {
     let code = match error {
         e if e.is::<DataGone>() => DATA_GONE,
+        e if format!("{e:#}").contains(format::ADVICE) => TOO_OLD,
         e if is_damage(e) => CORRUPT,
         _ => return ExitCode::FAILURE,
     };
@@ -76,6 +87,10 @@ mod tests {
         assert_eq!(code(DataGone("x".into()).into()), is(DATA_GONE));
         assert_eq!(code(anyhow!(DataGone("x".into())).context("begin")), is(DATA_GONE));
         assert_eq!(code(Differs { text: "damaged".into(), is_alone: false }.into()), is(1));
+        let newer = format::check("the state store", format::newest() + 1).unwrap_err();
+        assert_eq!(code(anyhow!(StorageError(newer.to_string())).context("open")), is(TOO_OLD));
+        let newer = DataDirError::TooNew { path: "/data".into(), found: format::newest() + 1 };
+        assert_eq!(code(newer.into()), is(TOO_OLD));
         assert_eq!(code(Differs { text: "x".into(), is_alone: true }.into()), is(CORRUPT));
     }
 }

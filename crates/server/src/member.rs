@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use keelson_api::Error;
 use keelson_api::etcdserverpb::alarm_request::AlarmAction;
 use keelson_api::etcdserverpb::{AlarmRequest, AlarmType, ResponseHeader};
 use keelson_api::keelson::Command;
 use keelson_api::keelson::command::Action;
+use keelson_api::{Error, format};
 use keelson_consensus::{Node, Observer, Status};
 use keelson_mvcc::watch::Hub;
 use keelson_mvcc::{EventKind, ReadError, ReadMode};
@@ -90,6 +90,8 @@ pub enum End {
     Removed,
     /// The others know this member with another data directory.
     DataGone,
+    /// The cluster has a format that this build does not understand.
+    TooOld,
 }
 
 /// Counts a proposal as pending while it lives, even if its caller goes away.
@@ -175,7 +177,7 @@ impl Member {
     /// Who this member is to others.
     pub fn speaker(&self) -> Speaker {
         let (cluster_id, member_id) = (self.cluster_id, self.member_id);
-        Speaker { cluster_id, member_id, data_dir_uuid: self.data_dir_uuid.clone() }
+        Speaker { cluster_id, member_id, data_dir_uuid: self.data_dir_uuid.clone(), format: format::newest() }
     }
 
     /// Whether this member is a learner by the member list; one that only has not caught up serves as any.
@@ -224,7 +226,9 @@ impl Member {
 
     /// Proposes an action and waits for what it answers.
     pub async fn propose(&self, action: Action) -> Result<Reply, Error> {
-        let command = Command { action: Some(action), ..Command::default() };
+        // Left out while it is the oldest, which every build understands.
+        let format = Some(self.state.format()).filter(|f| *f > format::OLDEST).unwrap_or_default();
+        let command = Command { action: Some(action), format, ..Command::default() };
         if prost::Message::encoded_len(&command) > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }

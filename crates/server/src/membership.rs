@@ -9,11 +9,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use keelson_api::Error;
 use keelson_api::etcdserverpb::{MemberAddRequest, MemberUpdateRequest};
 use keelson_api::keelson::command::Action;
-use keelson_api::keelson::{MemberAdd, MemberPromote, MemberRemove, MemberUpdate, peer};
+use keelson_api::keelson::{ClusterVersion, MemberAdd, MemberPromote, MemberRemove, MemberUpdate, peer};
 use keelson_consensus::Configuration;
 
-use crate::identity;
 use crate::member::{End, Member};
+use crate::{identity, version};
 
 /// A member counts as healthy once it has been reachable for so long.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -181,6 +181,14 @@ async fn promote_who_is_ready(member: &Member) {
     }
 }
 
+/// Raises the cluster's format, now that all members understand a newer one.
+async fn raise_format(member: &Member, format: u32) {
+    let raised = ClusterVersion { version: version::CLUSTER.to_owned(), format };
+    if let Err(e) = member.propose(Action::ClusterVersion(raised)).await {
+        tracing::warn!(error = %e, format, "the cluster's format could not be raised; it will be tried again");
+    }
+}
+
 async fn until(member: &Member, reached: impl Fn(&Configuration) -> bool) -> Result<(), Error> {
     let deadline = tokio::time::Instant::now() + member.request_timeout();
     while !reached(&member.node.configuration()) {
@@ -212,6 +220,9 @@ pub async fn follow_list(member: Arc<Member>) {
         }
         if member.config.promotes_learners {
             promote_who_is_ready(&member).await;
+        }
+        if let Some(format) = member.state.next_format() {
+            raise_format(&member, format).await;
         }
         if let Err(e) = step(&member).await {
             tracing::warn!(error = %e, "the members of consensus could not be changed; it will be tried again");

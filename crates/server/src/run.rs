@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keelson_api::Error;
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::SnapshotFile;
 use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes, OnlyMember};
+use keelson_api::{Error, format};
 use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, check_reach, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
@@ -87,7 +87,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     let tls = Tls::open(&config).map_err(anyhow::Error::msg)?;
     // Ports first: a port in use must not cost a start of the store.
     let listeners = runtime.block_on(async { bind_all(&config, &tls) })?;
-    let data_dir = DataDir::open(&config.data_dir)?;
+    let data_dir = Arc::new(DataDir::open(&config.data_dir)?);
     let election = Duration::from_millis(config.election_ms);
     let dialer = Dialer { limit: election + Duration::from_secs(1), ping: election, tls: tls.calls };
     if data_dir.identity()?.is_none()
@@ -108,6 +108,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     }
     beside.spawn(peer::probe(member.clone()));
     runtime.spawn(membership::follow_list(member.clone()));
+    runtime.spawn(background::raise_format_of_data(member.clone(), data_dir.clone()));
     runtime.spawn(handover::when_disk_stalls(member.clone()));
     runtime.spawn(background::count_leaders(member.clone()));
     runtime.spawn(background::end_streams_without_leader(member.clone()));
@@ -195,7 +196,7 @@ fn open(
     let book = Arc::new(Book::new(beginning.addresses.clone()));
     book.follow(state.clone());
     let (cluster_id, member_id) = (identity.cluster_id, identity.member_id);
-    let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone() };
+    let me = Speaker { cluster_id, member_id, data_dir_uuid: identity.uuid.clone(), format: format::newest() };
     let end = Arc::new(tokio::sync::watch::Sender::new(None));
     if config.gates.initial_corrupt_check && position.index > 0 {
         // Over connections of its own: they belong to this thread and end here.
@@ -323,6 +324,7 @@ async fn publish(member: &Member, first_members: &[MemberAttributes]) -> anyhow:
         name: member.config.name.clone(),
         client_urls: member.config.advertise_client.clone(),
         data_dir_uuid: member.data_dir_uuid.clone(),
+        format: format::newest(),
         ..MemberAttributes::default()
     };
     loop {
@@ -338,8 +340,9 @@ async fn publish(member: &Member, first_members: &[MemberAttributes]) -> anyhow:
             tokio::time::sleep(LOOK_AGAIN).await;
         }
     }
-    while member.state.cluster_version() != version::CLUSTER {
-        let version = ClusterVersion { version: version::CLUSTER.to_owned() };
+    // The first one counts; the leader raises it.
+    while member.state.cluster_version().is_empty() {
+        let version = ClusterVersion { version: version::CLUSTER.to_owned(), format: format::OLDEST };
         retried(member.propose(Action::ClusterVersion(version)).await)?;
     }
     Ok(())

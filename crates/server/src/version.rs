@@ -2,7 +2,8 @@
 
 /// The etcd release whose API this is.
 pub const API: &str = "3.7.3";
-/// Version that all members of a cluster speak, and of the stored data as the API reports it.
+/// Version that all members of a cluster speak, and of the stored data as the API reports it. Told with the cluster's
+/// format: another version comes with a newer format only, or members of two builds would not agree on it.
 pub const CLUSTER: &str = "3.7.0";
 
 /// What `--version` prints: etcd's four lines, as scripts parse them, with keelson's own after.

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_api::Error;
 use keelson_api::etcdserverpb::{
     AlarmMember, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
 };
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::{AppliedRow, Command};
+use keelson_api::{Error, format};
 use keelson_mvcc::{Backend, CompactError, Cursor, Event, ReadError, StorageError, Store, Table, WriteBatch, Writer};
 use parking_lot::RwLock;
 use prost::Message;
@@ -126,6 +126,20 @@ impl<B> Shared<B> {
     #[must_use]
     pub fn cluster_version(&self) -> String {
         self.members.read().version().to_owned()
+    }
+
+    /// The cluster's format: all members understand it, and what they write for each other is of no newer one.
+    #[must_use]
+    pub fn format(&self) -> u32 {
+        self.members.read().format()
+    }
+
+    /// The format that the cluster's may be raised to, if all members and this process understand a newer one.
+    #[must_use]
+    pub fn next_format(&self) -> Option<u32> {
+        let members = self.members.read();
+        let next = members.understood_by_all().min(format::newest());
+        (next > members.format()).then_some(next)
     }
 }
 
@@ -283,7 +297,12 @@ impl<B: Backend> Machine<B> {
             | Action::OnlyMember(_)
             | Action::MemberAttributes(_) => self.change_members(action),
             Action::ClusterVersion(v) => {
-                self.shared.members.write().set_version(v.version.clone(), self.writer.batch());
+                let mut members = self.shared.members.write();
+                members.agree(v, self.writer.batch());
+                // What comes after it may be of that format. This member was started with an older build after it had said
+                // that it understands.
+                format::check("the cluster", members.format()).map_err(|e| ReadError::Storage(StorageError(e.to_string())))?;
+                self.applied.members_changed = true;
                 Ok(Reply::Done)
             }
         }

@@ -3,24 +3,32 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keelson_api::Error;
-use keelson_api::keelson::{MemberAdd, MemberAttributes, OnlyMember};
+use keelson_api::keelson::{ClusterVersion, MemberAdd, MemberAttributes, OnlyMember};
+use keelson_api::{Error, format};
 use keelson_mvcc::{StorageError, Table, WriteBatch};
 use prost::Message;
 
 const PREFIX: &[u8] = b"member/";
 const REMOVED: &[u8] = b"member-removed/";
 const VERSION: &[u8] = b"cluster-version";
+const FORMAT: &[u8] = b"cluster-format";
 
 /// One member of the cluster.
 pub type Member = MemberAttributes;
 
-/// Members by id, ids that never come back, and the version all agreed on.
-#[derive(Clone, Debug, Default)]
+/// Members by id, ids that never come back, and the version and format all agreed on.
+#[derive(Clone, Debug)]
 pub(crate) struct Members {
     by_id: BTreeMap<u64, Member>,
     removed: BTreeSet<u64>,
     version: String,
+    format: u32,
+}
+
+impl Default for Members {
+    fn default() -> Self {
+        Self { by_id: BTreeMap::new(), removed: BTreeSet::new(), version: String::new(), format: format::OLDEST }
+    }
 }
 
 fn row_key(prefix: &[u8], id: u64) -> Vec<u8> {
@@ -42,6 +50,15 @@ impl Members {
 
     pub(crate) fn version(&self) -> &str {
         &self.version
+    }
+
+    pub(crate) fn format(&self) -> u32 {
+        self.format
+    }
+
+    /// The newest format that every member understands, those that have not come yet included: who knows what they are.
+    pub(crate) fn understood_by_all(&self) -> u32 {
+        self.by_id.values().map(|m| format::told(m.format)).min().unwrap_or(format::OLDEST)
     }
 
     fn set(&mut self, member: Member, batch: &mut impl WriteBatch) {
@@ -124,6 +141,7 @@ impl Members {
         let mut member = self.known(of.id)?;
         member.name.clone_from(&of.name);
         member.client_urls.clone_from(&of.client_urls);
+        member.format = of.format;
         if member.data_dir_uuid.is_empty() {
             member.data_dir_uuid.clone_from(&of.data_dir_uuid);
         }
@@ -131,15 +149,32 @@ impl Members {
         Ok(())
     }
 
-    pub(crate) fn set_version(&mut self, version: String, batch: &mut impl WriteBatch) {
-        batch.put(Table::Meta, VERSION, version.as_bytes());
-        self.version = version;
+    /// Takes a first version, or a format that has come to be understood by all, with its version. Anything else was
+    /// overtaken: by a member that came, or went back to an older build.
+    pub(crate) fn agree(&mut self, on: &ClusterVersion, batch: &mut impl WriteBatch) {
+        let rises = on.format > self.format && on.format <= self.understood_by_all();
+        if rises {
+            batch.put(Table::Meta, FORMAT, &on.format.to_be_bytes());
+            self.format = on.format;
+        }
+        if rises || self.version.is_empty() {
+            batch.put(Table::Meta, VERSION, on.version.as_bytes());
+            self.version.clone_from(&on.version);
+        }
     }
 
     pub(crate) fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
         let damaged = || StorageError("a member row cannot be decoded: the state store is damaged".into());
         if key == VERSION {
             self.version = String::from_utf8(value.to_vec()).map_err(|_| damaged())?;
+            return Ok(true);
+        }
+        if key == FORMAT {
+            self.format = value.try_into().map(u32::from_be_bytes).map_err(|_| damaged())?;
+            if self.format < format::OLDEST {
+                return Err(damaged());
+            }
+            format::check("the state store", self.format).map_err(|e| StorageError(e.to_string()))?;
             return Ok(true);
         }
         if let Some(id) = key.strip_prefix(REMOVED) {
@@ -205,6 +240,56 @@ mod tests {
         assert_eq!(members.leave_only(&only(3), batch), Err(Error::MemberNotFound));
         members.leave_only(&only(4), batch).unwrap();
         assert_eq!(members.list()[0].peer_urls, ["http://new:2380"]);
+    }
+
+    #[test]
+    fn the_format_rises_once_all_members_understand_it_and_never_falls() {
+        let backend = MemoryBackend::default();
+        let batch = &mut backend.batch();
+        let mut members = Members::default();
+        let member = |id| Member { id, ..Member::default() };
+        let says = |id, format| Member { id, name: format!("m{id}"), format, ..Member::default() };
+        let raise = |format| ClusterVersion { version: format!("v{format}"), format };
+        members.agree(&raise(2), batch);
+        assert_eq!((members.format(), members.version()), (1, "v2"), "nobody has said anything yet");
+        members.begin(&[member(1), member(2), member(3)], batch);
+        for id in [1, 2] {
+            members.publish(&says(id, 3), batch).unwrap();
+        }
+        assert_eq!(members.understood_by_all(), 1, "a member has not come yet");
+        members.publish(&says(3, 0), batch).unwrap();
+        assert_eq!(members.understood_by_all(), 1, "a member of before there were formats");
+        members.publish(&says(3, 2), batch).unwrap();
+        assert_eq!(members.understood_by_all(), 2);
+
+        // Rolled back while the proposal was on its way.
+        members.publish(&says(1, 1), batch).unwrap();
+        members.agree(&raise(2), batch);
+        assert_eq!(members.format(), 1);
+        members.publish(&says(1, 3), batch).unwrap();
+        members.agree(&raise(3), batch);
+        assert_eq!(members.format(), 1, "one does not understand 3");
+        members.agree(&raise(2), batch);
+        assert_eq!((members.format(), members.version()), (2, "v2"));
+        members.agree(&raise(1), batch);
+        members.add(&MemberAdd { id: 4, ..MemberAdd::default() }, batch).unwrap();
+        assert_eq!((members.format(), members.understood_by_all()), (2, 1), "what was agreed on stays");
+        members.remove(4, batch).unwrap();
+        members.publish(&says(3, 3), batch).unwrap();
+        members.agree(&raise(3), batch);
+        assert_eq!((members.format(), members.version()), (3, "v3"));
+    }
+
+    #[test]
+    fn a_state_of_a_newer_format_is_refused_with_what_to_do_and_one_of_no_format_is_damage() {
+        let newer = Members::default().load_row(FORMAT, &(format::newest() + 1).to_be_bytes()).unwrap_err();
+        assert!(newer.0.starts_with("the state store has format") && newer.0.contains(format::ADVICE), "{newer}");
+        let mut members = Members::default();
+        assert!(members.load_row(FORMAT, &1_u32.to_be_bytes()).unwrap());
+        assert_eq!(members.format(), 1);
+        for damage in [&[][..], &[0, 0, 0, 0], &[1], &[0, 0, 0, 0, 1]] {
+            assert!(members.load_row(FORMAT, damage).unwrap_err().0.contains("damaged"));
+        }
     }
 
     #[test]

@@ -5,12 +5,10 @@ use std::io::{self, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use keelson_api::format;
 use serde::{Deserialize, Serialize};
 
 use crate::incoming::Arrived;
-
-/// Newest format this build reads and writes.
-const FORMAT: u32 = 1;
 
 /// Why the data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -25,7 +23,11 @@ pub enum DataDirError {
          `etcdctl snapshot save` and restore it, or choose an empty --data-dir"
     )]
     Foreign { path: PathBuf, found: String },
-    #[error("data directory {path} has format {found}, this build reads up to {FORMAT}; start a newer keelson on it")]
+    #[error(
+        "data directory {path} has format {found}, this build understands up to {}; {} on it",
+        format::newest(),
+        format::ADVICE
+    )]
     TooNew { path: PathBuf, found: u32 },
     #[error(
         "{path} is damaged: {reason}; restore the file from a backup, or remove this member from the cluster, empty its \
@@ -38,7 +40,7 @@ pub enum DataDirError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Identity {
-    /// Format of everything in the directory.
+    /// Format of everything in the directory: the cluster's. Nothing older than it may open the directory.
     pub format: u32,
     /// Random, never replicated: tells a restart from a replaced volume.
     pub uuid: String,
@@ -58,10 +60,10 @@ struct Format {
 }
 
 impl Identity {
-    /// An identity in the current format.
+    /// An identity in the format that every cluster begins with.
     #[must_use]
     pub const fn new(uuid: String, cluster_id: u64, member_id: u64) -> Self {
-        Self { format: FORMAT, uuid, cluster_id, member_id, joined: false }
+        Self { format: format::OLDEST, uuid, cluster_id, member_id, joined: false }
     }
 }
 
@@ -156,8 +158,16 @@ impl DataDir {
         let Format { format } = serde_json::from_slice(text).map_err(|e| damaged(e.to_string()))?;
         match format {
             0 => Err(damaged("there is no format 0".into())),
-            1..=FORMAT => serde_json::from_slice(text).map_err(|e| damaged(e.to_string())),
+            _ if format <= format::newest() => serde_json::from_slice(text).map_err(|e| damaged(e.to_string())),
             _ => Err(DataDirError::TooNew { path: self.path.clone(), found: format }),
+        }
+    }
+
+    /// From now on nothing older than `format` may open the directory.
+    pub fn raise(&self, format: u32) -> Result<(), DataDirError> {
+        match self.identity()? {
+            Some(identity) if identity.format < format => self.claim(&Identity { format, ..identity }),
+            _ => Ok(()),
         }
     }
 
@@ -201,10 +211,15 @@ mod tests {
         open.claim(&identity).unwrap();
         assert_eq!(open.identity().unwrap(), Some(identity.clone()));
 
-        open.claim(&Identity { format: FORMAT + 1, ..identity }).unwrap();
-        assert!(matches!(open.identity(), Err(DataDirError::TooNew { found: 2, .. })));
-        fs::write(path.join("identity.json"), "{\"format\": 2, \"cluster\": {}}").unwrap();
-        assert!(matches!(open.identity(), Err(DataDirError::TooNew { found: 2, .. })), "whatever else a newer format holds");
+        open.raise(identity.format).unwrap();
+        assert_eq!(open.identity().unwrap(), Some(identity));
+        let newer = format::newest() + 1;
+        open.raise(newer).unwrap();
+        let refused = open.identity().unwrap_err();
+        assert!(matches!(refused, DataDirError::TooNew { found, .. } if found == newer));
+        assert!(refused.to_string().contains(format::ADVICE), "{refused}");
+        fs::write(path.join("identity.json"), format!("{{\"format\": {newer}, \"cluster\": {{}}}}")).unwrap();
+        assert!(matches!(open.identity(), Err(DataDirError::TooNew { .. })), "whatever else a newer format holds");
         fs::write(path.join("identity.json"), "{").unwrap();
         assert!(matches!(open.identity(), Err(DataDirError::Damaged { .. })));
         fs::remove_file(path.join("identity.json")).unwrap();

@@ -42,14 +42,17 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub async fn start(endpoint: &str) -> Result<Self> {
-        let begin = range(endpoint).await?.0 + 1;
-        let (state, endpoint) = (Arc::new(Mutex::new(State::default())), endpoint.to_string());
+    pub async fn start(endpoints: &[String]) -> Result<Self> {
+        let begin = range(endpoints).await?.0 + 1;
+        let (state, endpoints) = (Arc::new(Mutex::new(State::default())), endpoints.to_vec());
         let shared = state.clone();
         let task = tokio::spawn(async move {
-            while shared.lock().broken.is_none() {
+            for endpoint in endpoints.iter().cycle() {
+                if shared.lock().broken.is_some() {
+                    return;
+                }
                 let from = shared.lock().seen.last().map_or(begin, |(revision, _)| revision + 1);
-                if let Err(error) = watch(&endpoint, from, &shared).await {
+                if let Err(error) = watch(endpoint, from, &shared).await {
                     eprintln!("watch from {from}: {error:#}");
                 }
                 tokio::time::sleep(AGAIN).await;
@@ -59,8 +62,8 @@ impl Watcher {
     }
 
     /// Waits until it has been told of everything that there is.
-    pub async fn finish(self, endpoint: &str) -> Result<Seen> {
-        let newest = range(endpoint).await?.1.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
+    pub async fn finish(self, endpoints: &[String]) -> Result<Seen> {
+        let newest = range(endpoints).await?.1.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
         let told = wait::until("the watch has seen everything", LIMIT, async || {
             let state = self.state.lock();
             Ok(state.broken.is_some() || state.seen.last().is_some_and(|(revision, _)| *revision >= newest))
@@ -109,11 +112,13 @@ async fn watch(endpoint: &str, from: i64, state: &Mutex<State>) -> Result<()> {
 }
 
 /// The store's revision, and everything that the load has written.
-async fn range(endpoint: &str) -> Result<(i64, Vec<KeyValue>)> {
+async fn range(endpoints: &[String]) -> Result<(i64, Vec<KeyValue>)> {
     let request = RangeRequest { key: PREFIX.into(), range_end: PREFIX_END.into(), ..Default::default() };
     let (mut answer, mut why) = (None, String::new());
+    let mut endpoints = endpoints.iter().cycle();
     let answered = wait::until("the store answers", LIMIT, async || {
-        let mut kv = KvClient::new(connect(endpoint)?).max_decoding_message_size(MAX_MESSAGE);
+        let mut kv =
+            KvClient::new(connect(endpoints.next().context("no member to ask")?)?).max_decoding_message_size(MAX_MESSAGE);
         match kv.range(request.clone()).await {
             Ok(response) => answer = Some(response.into_inner()),
             Err(status) => why = status.to_string(),
@@ -127,8 +132,8 @@ async fn range(endpoint: &str) -> Result<(i64, Vec<KeyValue>)> {
 }
 
 /// Fails if an acknowledged write is not there, or the watch was not told of exactly what happened.
-pub async fn compare(endpoint: &str, written: &[Written], seen: &Seen) -> Result<()> {
-    let kvs: BTreeMap<_, _> = range(endpoint).await?.1.into_iter().map(|kv| (kv.key.to_vec(), kv)).collect();
+pub async fn compare(endpoints: &[String], written: &[Written], seen: &Seen) -> Result<()> {
+    let kvs: BTreeMap<_, _> = range(endpoints).await?.1.into_iter().map(|kv| (kv.key.to_vec(), kv)).collect();
     for written in written {
         for (i, revision) in written.revisions.iter().enumerate() {
             let key = key(written.writer, i + 1);

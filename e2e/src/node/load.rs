@@ -1,5 +1,5 @@
 //! Clients that write and watch while members come and go, as a good client does: a call that fails is made again, over
-//! a new connection.
+//! a new connection, to the next member if they know more than one.
 
 use std::fmt::{self, Display, Formatter};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ const PACE: Duration = Duration::from_millis(5);
 const FIRST_WRITE: Duration = Duration::from_secs(30);
 
 pub struct Load {
-    endpoint: String,
+    endpoints: Vec<String>,
     stop: Arc<AtomicBool>,
     written: Vec<Arc<AtomicU64>>,
     writers: Vec<JoinHandle<Written>>,
@@ -36,6 +36,7 @@ pub struct Written {
     /// The revision that each was acknowledged with.
     pub revisions: Vec<i64>,
     failed: usize,
+    most_retries: usize,
     longest_gap: Duration,
 }
 
@@ -44,6 +45,8 @@ pub struct Report {
     pub writes: usize,
     /// Calls that had to be made again.
     pub failed: usize,
+    /// How often one of them had to be, at most.
+    pub most_retries: usize,
     /// The longest that any writer waited for its next acknowledgement.
     pub longest_gap: Duration,
     written: Vec<Written>,
@@ -53,28 +56,36 @@ pub struct Report {
 impl Report {
     /// Compares again, with what is there now.
     pub async fn still_true(&self, endpoint: &str) -> Result<()> {
-        audit::compare(endpoint, &self.written, &self.seen).await
+        audit::compare(&[endpoint.to_owned()], &self.written, &self.seen).await
     }
 }
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter) -> fmt::Result {
-        let Self { writes, failed, longest_gap, .. } = self;
-        write!(f, "{writes} writes, none lost; {failed} calls made again; longest gap {longest_gap:.1?}")
+        let Self { writes, failed, most_retries, longest_gap, .. } = self;
+        write!(
+            f,
+            "{writes} writes, none lost; {failed} calls made again, one {most_retries} times at most; longest gap {longest_gap:.1?}"
+        )
     }
 }
 
 impl Load {
     /// Begins; every writer has written once when this returns.
     pub async fn start(endpoint: String) -> Result<Self> {
-        let watcher = Watcher::start(&endpoint).await?;
+        Self::over(vec![endpoint]).await
+    }
+
+    /// The same over several members, with the writers spread among them.
+    pub async fn over(endpoints: Vec<String>) -> Result<Self> {
+        let watcher = Watcher::start(&endpoints).await?;
         let stop = Arc::new(AtomicBool::new(false));
         let written: Vec<_> = (0..WRITERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
         let write = |(writer, written): (usize, &Arc<AtomicU64>)| {
-            tokio::spawn(write(writer, endpoint.clone(), written.clone(), stop.clone()))
+            tokio::spawn(write(writer, endpoints.clone(), written.clone(), stop.clone()))
         };
         let writers = written.iter().enumerate().map(write).collect();
-        let load = Self { endpoint, stop, writers, written, watcher };
+        let load = Self { endpoints, stop, writers, written, watcher };
         load.goes_on(1).await?;
         Ok(load)
     }
@@ -96,11 +107,12 @@ impl Load {
         for writer in self.writers {
             written.push(writer.await.context("a writer")?);
         }
-        let seen = self.watcher.finish(&self.endpoint).await?;
-        audit::compare(&self.endpoint, &written, &seen).await?;
+        let seen = self.watcher.finish(&self.endpoints).await?;
+        audit::compare(&self.endpoints, &written, &seen).await?;
         let report = Report {
             writes: written.iter().map(|written| written.revisions.len()).sum(),
             failed: written.iter().map(|written| written.failed).sum(),
+            most_retries: written.iter().map(|written| written.most_retries).max().unwrap_or_default(),
             longest_gap: written.iter().map(|written| written.longest_gap).max().unwrap_or_default(),
             written,
             seen,
@@ -119,25 +131,31 @@ pub fn connect(endpoint: &str) -> Result<Channel> {
     Ok(Endpoint::from_shared(endpoint.to_string())?.connect_timeout(CALL_LIMIT).timeout(CALL_LIMIT).connect_lazy())
 }
 
-async fn write(writer: usize, endpoint: String, counter: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Written {
-    let mut written = Written { writer, revisions: Vec::new(), failed: 0, longest_gap: Duration::ZERO };
-    let mut kv = None;
+async fn write(writer: usize, endpoints: Vec<String>, counter: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Written {
+    let mut written = Written { writer, revisions: Vec::new(), failed: 0, most_retries: 0, longest_gap: Duration::ZERO };
+    let mut endpoints = endpoints.iter().cycle().skip(writer);
+    let mut endpoint = endpoints.next().expect("there is a member");
+    let (mut kv, mut retries) = (None, 0);
     let mut last = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep(PACE).await;
         let number = written.revisions.len() + 1;
-        match put(&mut kv, &endpoint, &key(writer, number), &number.to_string()).await {
+        match put(&mut kv, endpoint, &key(writer, number), &number.to_string()).await {
             Ok(revision) => {
                 written.revisions.push(revision);
                 written.longest_gap = written.longest_gap.max(last.elapsed());
                 last = Instant::now();
+                retries = 0;
                 counter.fetch_add(1, Ordering::Relaxed);
             }
             // The same write again, over a new connection: it may have been done already, which changes nothing.
             Err(error) => {
                 eprintln!("writer {writer}: {number}: {error:#}");
                 written.failed += 1;
+                retries += 1;
+                written.most_retries = written.most_retries.max(retries);
                 kv = None;
+                endpoint = endpoints.next().expect("there is a member");
             }
         }
     }

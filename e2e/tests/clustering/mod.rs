@@ -3,12 +3,14 @@
 
 mod data;
 mod disk;
+mod failover;
 mod history;
 mod lagging;
 mod leader;
 mod learner;
 mod members;
 mod strays;
+mod upgrade;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

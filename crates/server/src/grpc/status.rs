@@ -13,15 +13,18 @@ pub enum Refusal {
     Removed,
     /// The caller comes with another data directory than it joined with.
     DataGone,
+    /// The caller does not understand the cluster's format.
+    TooOld,
 }
 
 impl Refusal {
-    const ALL: [Self; 2] = [Self::Removed, Self::DataGone];
+    const ALL: [Self; 3] = [Self::Removed, Self::DataGone, Self::TooOld];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Removed => "removed",
             Self::DataGone => "data-gone",
+            Self::TooOld => "too-old",
         }
     }
 
@@ -29,6 +32,7 @@ impl Refusal {
         match self {
             Self::Removed => Code::PermissionDenied,
             Self::DataGone => Code::DataLoss,
+            Self::TooOld => Code::FailedPrecondition,
         }
     }
 }

@@ -9,6 +9,7 @@ use http::{Method, Response, StatusCode};
 
 use crate::conn::Surface;
 use crate::member::Member;
+use crate::peer::CLUSTER_FORMAT;
 use crate::version;
 
 /// A complete answer.
@@ -65,6 +66,7 @@ fn members(member: &Member) -> Answer {
     if let Ok(id) = http::HeaderValue::from_str(&format!("{:x}", member.cluster_id)) {
         response.headers_mut().insert("x-etcd-cluster-id", id);
     }
+    response.headers_mut().insert(CLUSTER_FORMAT, member.state.format().into());
     response
 }
 

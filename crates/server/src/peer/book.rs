@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
+use keelson_api::format;
+
 use super::metadata::Speaker;
 use crate::member::State;
 
@@ -43,6 +45,11 @@ impl Book {
     /// The data directory a member first came with; empty if it has not come yet.
     pub fn data_dir_uuid(&self, id: u64) -> String {
         self.listed(id).map(|m| m.data_dir_uuid).unwrap_or_default()
+    }
+
+    /// The cluster's format, as far as this member knows.
+    pub fn cluster_format(&self) -> u32 {
+        self.state.get().map_or(format::OLDEST, |s| s.format())
     }
 
     /// Whether the member list itself has this member with the data directory that it comes with. Then it has lost

@@ -15,7 +15,7 @@ mod transport;
 pub use accept::accept;
 pub use book::Book;
 pub use dial::Dialer;
-pub use metadata::Speaker;
+pub use metadata::{CLUSTER_FORMAT, Speaker, cluster_format};
 pub use probe::probe;
 pub use serve::serve;
 pub use transport::PeerTransport;

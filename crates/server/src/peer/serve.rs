@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 use h2::RecvStream;
-use keelson_api::Code;
 use keelson_api::keelson::peer;
+use keelson_api::{Code, format};
 use prost::Message;
 
-use super::metadata::Speaker;
+use super::metadata::{Speaker, cluster_format};
 use super::receive;
 use super::refusals;
 use crate::grpc::{Call, Encoding, FrameError, MAX_MESSAGE, MessageReader, Refusal, Respond, Status};
@@ -83,8 +83,10 @@ fn admit(member: &Member, call: &Call) -> Result<Speaker, Status> {
         is_member: member.book.knows(id),
         first: member.book.data_dir_uuid(id),
         vouches: member.book.vouches_for(&me),
+        format: member.book.cluster_format(),
     };
-    known.check(&me, &caller, me.is_known(&call.headers)).map_err(|(end, status)| {
+    let checked = known.check(&me, &caller, me.is_known(&call.headers));
+    checked.and_then(|()| known.check_formats(&me, &caller, cluster_format(&call.headers))).map_err(|(end, status)| {
         if let Some(end) = end {
             member.end.send_replace(Some(end));
         }
@@ -103,6 +105,15 @@ struct Known {
     first: String,
     /// This member has the data directory that the list has for it.
     vouches: bool,
+    /// The cluster's format.
+    format: u32,
+}
+
+fn too_old(id: u64, understands: u32, cluster: u32) -> String {
+    let advice = format::ADVICE;
+    format!(
+        "member {id:x} understands formats up to {understands}, and the cluster has format {cluster}; {advice} on its data directory"
+    )
 }
 
 impl Known {
@@ -134,6 +145,19 @@ impl Known {
         // Whatever this member would say, it has forgotten what it promised.
         let text = format!("the data of member {:x} is gone: it has another data directory than it joined with", me.member_id);
         Err((Some(End::DataGone), Status::new(Code::FailedPrecondition, text)))
+    }
+
+    /// As above, for a caller that says that the cluster has format `told`. Whoever does not understand the cluster's
+    /// format must not be sent what is of it, nor vote.
+    fn check_formats(&self, me: &Speaker, caller: &Speaker, told: u32) -> Result<(), (Option<End>, Status)> {
+        if caller.format < self.format {
+            return Err((None, Status::refusing(Refusal::TooOld, too_old(caller.member_id, caller.format, self.format))));
+        }
+        if told > me.format {
+            let text = too_old(me.member_id, me.format, told);
+            return Err((self.is_member.then_some(End::TooOld), Status::new(Code::FailedPrecondition, text)));
+        }
+        Ok(())
     }
 }
 
@@ -172,13 +196,13 @@ mod tests {
     use super::*;
 
     fn speaker(member_id: u64, data_dir_uuid: &str) -> Speaker {
-        Speaker { cluster_id: 1, member_id, data_dir_uuid: data_dir_uuid.into() }
+        Speaker { cluster_id: 1, member_id, data_dir_uuid: data_dir_uuid.into(), format: 1 }
     }
 
     #[test]
     fn only_a_member_of_the_cluster_can_say_that_data_is_gone_and_only_if_the_list_does_not_know_better() {
         let (me, caller) = (speaker(1, "mine"), speaker(2, "theirs"));
-        let known = || Known { is_out: false, is_member: true, first: "theirs".into(), vouches: false };
+        let known = || Known { is_out: false, is_member: true, first: "theirs".into(), vouches: false, format: 1 };
         let check = |known: Known, knows_me| known.check(&me, &caller, knows_me);
         assert_eq!(check(known(), true), Ok(()));
         assert_eq!(check(known(), false).unwrap_err().0, Some(End::DataGone));
@@ -189,11 +213,31 @@ mod tests {
     }
 
     #[test]
+    fn who_does_not_understand_the_clusters_format_is_refused_whoever_calls_and_ends() {
+        let speaks = |id, format| Speaker { format, ..speaker(id, "") };
+        let known = |format, is_member| Known { is_out: false, is_member, first: String::new(), vouches: false, format };
+        for (cluster, caller) in [(1, 1), (1, 2), (2, 2), (2, 3)] {
+            assert_eq!(known(cluster, true).check_formats(&speaks(1, 2), &speaks(2, caller), cluster), Ok(()));
+        }
+        let (end, status) = known(2, true).check_formats(&speaks(1, 2), &speaks(2, 1), 1).unwrap_err();
+        assert_eq!((end, status.refusal), (None, Some(Refusal::TooOld)));
+        assert_eq!(
+            status.message,
+            "member 2 understands formats up to 1, and the cluster has format 2; start a newer keelson on its data directory"
+        );
+        let (end, status) = known(1, true).check_formats(&speaks(1, 1), &speaks(2, 2), 2).unwrap_err();
+        assert_eq!((end, status.refusal), (Some(End::TooOld), None));
+        assert!(status.message.starts_with("member 1 understands formats up to 1"));
+        let (end, _) = known(1, false).check_formats(&speaks(1, 1), &speaks(2, 2), 2).unwrap_err();
+        assert_eq!(end, None, "anybody can say so");
+    }
+
+    #[test]
     fn a_caller_that_was_removed_or_lost_its_data_is_told_so_whatever_it_knows_of_this_member() {
         let (me, caller) = (speaker(1, "mine"), speaker(2, "theirs"));
         for knows_me in [true, false] {
             let refusal = |is_out, first: &str| {
-                let known = Known { is_out, is_member: true, first: first.into(), vouches: false };
+                let known = Known { is_out, is_member: true, first: first.into(), vouches: false, format: 1 };
                 let (end, status) = known.check(&me, &caller, knows_me).unwrap_err();
                 assert_eq!(end, None);
                 status.refusal

@@ -68,6 +68,7 @@ impl Told {
                 &status.message,
             ),
             Some(Refusal::DataGone) => drop(self.end.send_replace(Some(End::DataGone))),
+            Some(Refusal::TooOld) => drop(self.end.send_replace(Some(End::TooOld))),
             None => {}
         }
         // Refused before anything was looked at: by the member, or by a proxy that lets nobody in.
@@ -117,7 +118,7 @@ impl PeerTransport {
 
     /// What calls to a member carry.
     fn headers(&self, to: u64) -> HeaderMap {
-        self.me.me.headers(to, &self.me.book.data_dir_uuid(to))
+        self.me.me.headers(to, &self.me.book.data_dir_uuid(to), self.me.book.cluster_format())
     }
 
     /// One question, one answer.
@@ -231,7 +232,7 @@ mod tests {
 
     /// What a refusal does to the member with data directory `uuid`, if anything.
     fn ends(uuid: &str, book: &Arc<Book>, status: Status) -> (Option<End>, PeerError) {
-        let me = Speaker { cluster_id: 1, member_id: 7, data_dir_uuid: uuid.into() };
+        let me = Speaker { cluster_id: 1, member_id: 7, data_dir_uuid: uuid.into(), format: 1 };
         let told = Told { me, book: book.clone(), end: Arc::new(watch::Sender::new(None)) };
         let error = told.peer_error(CallError::Refused(status));
         let end = told.end.borrow().clone();
@@ -254,7 +255,8 @@ mod tests {
         let (end, error) = ends("mine", &book, gone());
         assert!(end.is_none() && matches!(error, PeerError::Unreachable(_)));
         assert_eq!(ends("mine", &book, Status::refusing(Refusal::Removed, "x")).0, Some(End::Removed));
-        for code in [Code::PermissionDenied, Code::DataLoss, Code::Unavailable] {
+        assert_eq!(ends("mine", &book, Status::refusing(Refusal::TooOld, "x")).0, Some(End::TooOld));
+        for code in [Code::PermissionDenied, Code::DataLoss, Code::FailedPrecondition, Code::Unavailable] {
             assert_eq!(ends("other", &book, Status::new(code, "RBAC: access denied")).0, None, "{code:?}");
         }
         drop((machine, book));

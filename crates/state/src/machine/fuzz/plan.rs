@@ -207,7 +207,7 @@ impl Plan {
                 name: name.clone(),
                 ..MemberAttributes::default()
             })),
-            Self::Version(version) => Some(Action::ClusterVersion(ClusterVersion { version: version.clone() })),
+            Self::Version(version) => Some(Action::ClusterVersion(ClusterVersion { version: version.clone(), format: 0 })),
             Self::Nothing => None,
         };
         Command { action, ..Command::default() }
