@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Bound ones, by name.
     pub volumes: BTreeMap<String, PersistentVolume>,
+    /// Why claims are not bound, by the name of the claim; only where it is known.
+    pub unbound: BTreeMap<String, String>,
     /// Read only when something is missing: there may be thousands.
     pub nodes: Option<Vec<Node>>,
     pub budget: Option<PodDisruptionBudget>,
@@ -63,6 +66,7 @@ impl Snapshot {
             pods: pods.list(&of).await.map_err(failed("pods"))?.items,
             claims: claims.list(&of).await.map_err(failed("volume claims"))?.items,
             volumes: BTreeMap::new(),
+            unbound: BTreeMap::new(),
             nodes: None,
             budget: budgets.get_opt(&names.cluster).await.map_err(failed("the disruption budget"))?,
             peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?,
@@ -80,6 +84,7 @@ impl Snapshot {
                 Api::<PersistentVolume>::all(client.clone()).get_opt(&name).await.map_err(failed("persistent volumes"))?;
             snapshot.volumes.extend(volume.map(|volume| (name, volume)));
         }
+        snapshot.unbound = unbound(client, &snapshot.claims).await.map_err(failed("storage classes"))?;
         if !snapshot.calm() {
             let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(failed("nodes"))?;
             snapshot.nodes = Some(nodes.items);
@@ -128,4 +133,25 @@ impl Snapshot {
     pub fn claim(&self, name: &str) -> Option<&PersistentVolumeClaim> {
         self.claims.iter().find(|claim| claim.name_any() == name)
     }
+}
+
+/// Claims wait for a StorageClass that does not exist without a word in their status.
+async fn unbound(client: &Client, claims: &[PersistentVolumeClaim]) -> Result<BTreeMap<String, String>, kube::Error> {
+    let classes = Api::<StorageClass>::all(client.clone());
+    let mut why = BTreeMap::new();
+    for claim in claims {
+        let Some(spec) = claim.spec.as_ref().filter(|spec| spec.volume_name.is_none()) else {
+            continue;
+        };
+        let reason = match spec.storage_class_name.as_deref() {
+            // Only for volumes that somebody makes by hand.
+            Some("") => None,
+            Some(class) => classes.get_opt(class).await?.is_none().then(|| {
+                format!("StorageClass {class}, which spec.storage.storageClassName names, does not exist: create it, or create another cluster with one of `kubectl get storageclasses`")
+            }),
+            None => Some("spec.storage.storageClassName is empty and no StorageClass is the default".to_string()),
+        };
+        why.extend(reason.map(|reason| (claim.name_any(), reason)));
+    }
+    Ok(why)
 }

@@ -44,13 +44,26 @@ fn seed(world: &World, name: &str, member: &Member) -> Option<Step> {
             Some(Step::act(Bootstrap, Some(name), "Creating the volume of the first member", action))
         }
         (volume, expected) if lost(world, member, expected) => {
-            start_over(name, member, volume.as_ref().map(|volume| &volume.state))
+            let state = volume.as_ref().map(|volume| &volume.state);
+            match state {
+                Some(state) if object.origin == Origin::Adopted && *state != VolumeState::Deleting => Some(not_ours(name)),
+                _ => start_over(name, member, state),
+            }
         }
         _ => None,
     }
 }
 
-/// Nobody has been told of this store yet, so it can be founded again elsewhere. The claim is marked for deletion while
+/// A volume that was there before this resource may hold what somebody put there by other means than this operator.
+fn not_ours(name: &str) -> Step {
+    let why = format!(
+        "no member can run on volume claim {name}, which was there before this resource: bring its data back, \
+         or delete the claim to start empty"
+    );
+    Step::wait(Bootstrap, Some(name), "Leaving a volume as it is that this operator did not make", why)
+}
+
+/// Nobody has been told of this store yet, and its volume was made for it, so it can be founded again elsewhere. The claim is marked for deletion while
 /// the pod that reported its data as bad is still there, so that the report cannot be forgotten.
 fn start_over(name: &str, member: &Member, volume: Option<&VolumeState>) -> Option<Step> {
     let why = "The first member lost its volume before the store was in use: starting over";

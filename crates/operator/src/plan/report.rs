@@ -3,8 +3,8 @@
 use super::bootstrap::founded;
 use super::decision::Course;
 use super::restart::answering;
-use super::view::{View, quorum};
-use super::world::{Alarm, Store, VolumeState, World};
+use super::view::{View, quorum, trouble_of};
+use super::world::{Alarm, Exit, Store, VolumeState, World};
 use crate::api::OperationType;
 use crate::api::condition::{AVAILABLE, DEGRADED, DISRUPTIBLE, PROGRESSING, QUORUM_LOST, STORAGE_HEALTHY, Sign};
 
@@ -59,9 +59,10 @@ fn degraded(view: &View, course: Option<&Course>) -> Sign {
     if let Some(course) = course.filter(|course| course.type_ == OperationType::Frozen) {
         return sign(DEGRADED, true, "Frozen", course.blocked_by.clone().unwrap_or_default());
     }
-    let in_trouble = view.world.members.iter().find_map(|(name, m)| Some((name, m.pod.as_ref()?.trouble.as_ref()?)));
-    if let Some((name, trouble)) = in_trouble {
-        return sign(DEGRADED, true, "PodInTrouble", format!("pod {name}: {trouble}"));
+    let in_trouble = view.world.members.iter().find_map(|(name, member)| Some((member, trouble_of(name, member)?)));
+    if let Some((member, trouble)) = in_trouble {
+        let exit = member.pod.as_ref().and_then(|pod| pod.exit);
+        return sign(DEGRADED, true, exit.map_or("PodInTrouble", Exit::reason), trouble);
     }
     if view.listed().is_none() {
         let founded = founded(view.world);
@@ -100,6 +101,12 @@ fn storage(world: &World) -> Sign {
                  then run `etcdctl alarm disarm`"
             );
             return sign(STORAGE_HEALTHY, false, "NoSpace", message);
+        }
+        if let Some(exit @ (Exit::Corrupt | Exit::DataGone)) = member.pod.as_ref().and_then(|pod| pod.exit) {
+            return sign(STORAGE_HEALTHY, false, exit.reason(), format!("member {name}: {}", exit.says()));
+        }
+        if let Some(trouble) = member.volume.as_ref().and_then(|volume| volume.trouble.as_ref()) {
+            return sign(STORAGE_HEALTHY, false, "NoVolume", format!("the volume of {name}: {trouble}"));
         }
         match member.volume.as_ref().map(|volume| &volume.state) {
             Some(VolumeState::Lost | VolumeState::Deleting) => {

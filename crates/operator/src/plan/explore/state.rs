@@ -298,6 +298,7 @@ impl State {
                 cluster_id: cluster_id(&volume.cluster),
                 state: if volume.deleting { VolumeState::Deleting } else { VolumeState::Intact },
                 kept: Some(volume.kept),
+                trouble: None,
             }),
             pod: pod.as_ref().map(|pod| Pod {
                 digest: format!("t{}", pod.template),

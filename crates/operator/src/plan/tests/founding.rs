@@ -82,6 +82,20 @@ fn a_volume_without_an_id_was_never_in_use_and_is_founded_upon_only_if_it_is_alo
 }
 
 #[test]
+fn an_adopted_volume_is_never_deleted_to_start_over() {
+    let mut world = empty();
+    let unknown = Volume { member_id: None, cluster_id: None, ..volume(0) };
+    let object = Object { origin: Origin::Adopted, volume_uid: Some("volume-0".into()), ..unrecorded() };
+    let pod = Pod { ready: false, exit: Some(Exit::Corrupt), ..pod() };
+    let old = Member { object: Some(object), volume: Some(unknown), pod: Some(pod), word: None };
+    world.members.insert("old".into(), old);
+    assert!(waits(&world).contains("delete the claim to start empty"));
+    // Once somebody does, there is nothing left to keep.
+    world.m("old").volume.as_mut().unwrap().state = VolumeState::Deleting;
+    assert_eq!(acts(&world), Action::DeletePod { name: "old".into() });
+}
+
+#[test]
 fn ids_are_recorded_from_the_list_on_volume_and_member() {
     let mut world = settled(1);
     world.m("a").object = Some(Object { volume_uid: Some("volume-0".into()), ..unrecorded() });

@@ -63,6 +63,16 @@ fn a_member_whose_volume_is_lost_is_removed_to_be_added_anew() {
 }
 
 #[test]
+fn a_member_that_crashes_or_was_removed_keeps_its_volume() {
+    for exit in [None, Some(Exit::Removed)] {
+        let mut world = settled(3);
+        world.down("b");
+        world.m("b").pod.as_mut().unwrap().exit = exit;
+        assert_eq!(plan(&world).action, None, "{exit:?}");
+    }
+}
+
+#[test]
 fn a_member_that_answers_is_never_taken_for_lost() {
     for (what, lose) in losses() {
         let mut world = settled(3);

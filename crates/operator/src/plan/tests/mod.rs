@@ -81,6 +81,7 @@ pub fn volume(n: usize) -> Volume {
         cluster_id: Some(STORE),
         state: VolumeState::Intact,
         kept: Some(true),
+        trouble: None,
     }
 }
 
