@@ -5,7 +5,7 @@ use kube::ResourceExt;
 
 use crate::api::{annotation, label};
 use crate::plan::{Exit, Phase, Pod as Seen};
-use crate::store;
+use crate::{render, store};
 
 /// Reasons why a container waits that do not go away by waiting.
 const TROUBLES: &[&str] = &[
@@ -24,6 +24,7 @@ pub fn seen(pod: &Pod) -> Seen {
     Seen {
         digest: note(annotation::TEMPLATE),
         initial_cluster: note(annotation::INITIAL_CLUSTER),
+        founds: note(annotation::INITIAL_CLUSTER_STATE) == render::founds(),
         phase: phase(pod),
         ready: ready(pod),
         counted: pod.labels().get(label::ROLE).is_some_and(|role| role == label::ROLE_VOTER),

@@ -1,11 +1,12 @@
 //! Founding the store: one seed, and only where there has never been anything.
 //!
 //! *Invariant*: `initial-cluster-state=new` is used only for a sole member, on the volume that was made for it, while
-//! no id of a store or member is recorded anywhere. A volume that is there already is adopted, not passed over.
+//! no id of a store or member is recorded anywhere, and no pod that was started so is left once clients are let in. A
+//! volume that is there already is adopted, not passed over.
 
 use super::decision::{Action, Step};
 use super::view::waited;
-use super::world::{Exit, Member, Phase, Store, VolumeState, World};
+use super::world::{Exit, Member, Phase, Store, Surrounding, VolumeState, World};
 use crate::api::OperationType::{AwaitQuorum, Bootstrap};
 use crate::api::Origin;
 
@@ -78,6 +79,18 @@ fn start_over(name: &str, member: &Member, volume: Option<&VolumeState>) -> Opti
         (Some(VolumeState::Deleting), None) => wait("volume"),
         (None, None) => act(Action::DeleteMember { name: name.into() }),
     }
+}
+
+/// A process that was started to found would do so again whenever its volume has lost its contents: alone, with the same
+/// ids, beside members that hold the data. So its pod is made anew as one that never founds, before anybody can have written.
+pub(super) fn disarm(world: &World) -> Option<Step> {
+    if world.cluster.id.is_none() || !world.outdated.contains(&Surrounding::ClientService) || world.members.len() > 1 {
+        return None;
+    }
+    let armed = |member: &Member| member.pod.as_ref().is_some_and(|pod| pod.founds && pod.phase == Phase::Live);
+    let (name, _) = world.members.iter().find(|(_, member)| armed(member))?;
+    let why = "The store is founded: starting its first member anew as one that never founds another";
+    Some(Step::act(Bootstrap, Some(name), why, Action::DeletePod { name: name.clone() }))
 }
 
 fn lost(world: &World, member: &Member, expected: Option<&str>) -> bool {

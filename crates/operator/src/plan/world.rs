@@ -131,6 +131,8 @@ pub struct Pod {
     /// Of the template it was made from.
     pub digest: String,
     pub initial_cluster: String,
+    /// Started to found a store if its volume is empty.
+    pub founds: bool,
     pub phase: Phase,
     pub ready: bool,
     /// Carries the label that the disruption budget counts.

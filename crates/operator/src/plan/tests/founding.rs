@@ -48,6 +48,19 @@ fn the_seed_founds_only_on_the_volume_that_was_made_for_it() {
 }
 
 #[test]
+fn no_process_that_could_found_again_is_left_when_clients_are_let_in() {
+    let mut world = settled(1);
+    world.outdated = vec![Surrounding::ClientService];
+    world.m("a").pod.as_mut().unwrap().founds = true;
+    assert_eq!(acts(&world), Action::DeletePod { name: "a".into() });
+    world.m("a").pod = None;
+    world.outdated = vec![];
+    world.silent();
+    world.m("a").word = None;
+    assert_eq!(acts(&world), Action::CreatePod { name: "a".into(), start: Start::Existing });
+}
+
+#[test]
 fn a_recorded_store_is_never_founded_again() {
     let mut world = empty();
     world.cluster.id = Some(STORE);

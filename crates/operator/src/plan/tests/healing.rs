@@ -181,6 +181,22 @@ fn only_a_recorded_id_that_the_list_lacks_is_cleaned_up() {
 }
 
 #[test]
+fn nobody_is_cleaned_up_after_who_still_follows_a_leader() {
+    let mut world = settled(3);
+    world.list().remove(1);
+    assert!(waits(&world).contains("still answers and follows a leader"));
+}
+
+#[test]
+fn a_list_that_lacks_several_members_is_not_believed() {
+    let mut world = settled(3);
+    world.list().truncate(1);
+    world.down("b");
+    world.down("c");
+    assert!(waits(&world).contains("the member list lacks b and c"));
+}
+
+#[test]
 fn an_id_is_not_matched_by_name() {
     // Somebody removed b and added another under its name: the volume of the old one is of no use to it.
     let mut world = settled(3);

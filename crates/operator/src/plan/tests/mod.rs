@@ -89,6 +89,7 @@ pub fn pod() -> Pod {
     Pod {
         digest: "old".into(),
         initial_cluster: "told".into(),
+        founds: false,
         phase: Phase::Live,
         ready: true,
         counted: true,
