@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub connection: Option<Secret>,
     /// What a client of this cluster shows; why there is nothing to show; `None` in plain text.
     pub certificates: Option<Result<Certificates, String>>,
+    /// Why members could not start with the certificates they show each other.
+    pub no_peer_certificates: Option<String>,
 }
 
 impl Snapshot {
@@ -73,11 +75,14 @@ impl Snapshot {
             client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?,
             connection: secrets.get_opt(&names.connection()).await.map_err(failed("the connection Secret"))?,
             certificates: None,
+            no_peer_certificates: None,
             names: names.clone(),
             cluster,
         };
         snapshot.certificates =
             snapshot.read_certificates(&secrets).await.map_err(failed("the Secret with client certificates"))?;
+        snapshot.no_peer_certificates =
+            snapshot.peer_certificates(&secrets).await.map_err(failed("the Secret with peer certificates"))?;
         let bound: Vec<_> = snapshot.claims.iter().filter_map(|claim| claim.spec.as_ref()?.volume_name.clone()).collect();
         for name in bound {
             let volume =
@@ -120,6 +125,19 @@ impl Snapshot {
         }
         let wrong = |why: String| format!("Secret {} or {} cannot be used for TLS: {why}", members.name, client.name);
         Ok(Some(Certificates::of(&found[0], &found[1]).map_err(wrong)))
+    }
+
+    /// Their process would wait for the Secret without a word.
+    async fn peer_certificates(&self, secrets: &Api<Secret>) -> Result<Option<String>, kube::Error> {
+        let Some(peer) = self.cluster.spec.tls.as_ref().and_then(|tls| tls.peer.as_ref()) else {
+            return Ok(None);
+        };
+        let name = &peer.secret_ref.name;
+        let Some(secret) = secrets.get_opt(name).await? else {
+            return Ok(Some(format!("Secret {name}, which spec.tls.peer names, does not exist in namespace {}", self.names.namespace)));
+        };
+        let files = secret.data.unwrap_or_default();
+        Ok(Certificates::of(&files, &files).err().map(|why| format!("Secret {name}, which spec.tls.peer names, cannot be used: {why}")))
     }
 
     pub fn member(&self, name: &str) -> Option<&EtcdMember> {

@@ -2,7 +2,7 @@
 
 use super::decision::Step;
 use super::ids::ClusterId;
-use super::world::{Alarm, Store, World};
+use super::world::{Alarm, Store, VolumeState, World};
 use crate::api::OperationType;
 
 /// A wait that only a person can end, if the world contradicts itself.
@@ -80,7 +80,8 @@ fn too_many_gone(world: &World) -> Option<String> {
     };
     let unlisted = |member: &super::world::Member| {
         let id = member.object.as_ref().and_then(|object| object.id);
-        member.volume.is_some() && id.is_some_and(|id| list.iter().all(|listed| listed.id != id))
+        let kept = member.volume.as_ref().is_some_and(|volume| volume.state != VolumeState::Deleting);
+        kept && id.is_some_and(|id| list.iter().all(|listed| listed.id != id))
     };
     let names: Vec<_> = world.members.iter().filter(|(_, member)| unlisted(member)).map(|(name, _)| name.as_str()).collect();
     (names.len() > 1).then(|| {

@@ -47,6 +47,14 @@ struct State {
     starts: usize,
 }
 
+impl State {
+    fn new(network: Network, program: PathBuf) -> Arc<Mutex<Self>> {
+        let (processes, story, events, stopped) = Default::default();
+        let (offline, starts) = Default::default();
+        Arc::new(Mutex::new(Self { network, program, processes, story, events, offline, stopped, starts }))
+    }
+}
+
 struct Process {
     child: Option<Child>,
     host: String,
@@ -60,10 +68,7 @@ struct Process {
 
 impl Kubelet {
     pub fn start(client: Client, network: Network, program: PathBuf) -> Self {
-        let (processes, story, events, stopped) = Default::default();
-        let (offline, starts) = Default::default();
-        let state = State { network, program, processes, story, events, offline, stopped, starts };
-        let state = Arc::new(Mutex::new(state));
+        let state = State::new(network, program);
         let shared = state.clone();
         let task = tokio::spawn(async move {
             loop {
@@ -74,6 +79,11 @@ impl Kubelet {
             }
         });
         Self { task, state }
+    }
+
+    /// One that does nothing.
+    pub fn absent(network: Network) -> Self {
+        Self { task: tokio::spawn(async {}), state: State::new(network, PathBuf::new()) }
     }
 
     /// The reasons of all Events so far.

@@ -39,6 +39,16 @@ pub struct Stage {
 impl Stage {
     /// `members`: the program that runs as members.
     pub async fn set(members: Program) -> Result<Self> {
+        let program = members.path()?;
+        Self::build(|client, network| Kubelet::start(client, network, program)).await
+    }
+
+    /// Where pods are made to run by the test.
+    pub async fn without_kubelet() -> Result<Self> {
+        Self::build(|_, network| Kubelet::absent(network)).await
+    }
+
+    async fn build(kubelet: impl FnOnce(Client, Network) -> Kubelet) -> Result<Self> {
         let store = Server::start(Program::under_test()?, &[]).await?;
         let apiserver = ApiServer::start(&store.client_url()).await?;
         let client = client(&apiserver).await?;
@@ -70,13 +80,18 @@ impl Stage {
             // Admission taints every new node until a controller, which is not on stage, finds it ready.
             nodes.patch(name, &Default::default(), &Patch::Merge(json!({ "spec": { "taints": null } }))).await?;
         }
-        let kubelet = Kubelet::start(client.clone(), Network::new()?, members.path()?);
+        let kubelet = kubelet(client.clone(), Network::new()?);
         Ok(Self { client, kubelet, apiserver, _store: store })
     }
 
     /// The operator, with the rights its service account has by the chart.
     pub async fn operator(&self) -> Result<Operator> {
         Operator::start(&self.apiserver, self.client.clone()).await
+    }
+
+    /// The API server itself.
+    pub fn api_server(&self) -> &keelson_e2e::kubernetes::client::Client {
+        self.apiserver.client()
     }
 
     /// Ends the API server as a crash does.
@@ -142,7 +157,7 @@ impl Stage {
     }
 }
 
-fn is_settled(cluster: &EtcdCluster) -> bool {
+pub fn is_settled(cluster: &EtcdCluster) -> bool {
     let Some(status) = &cluster.status else {
         return false;
     };

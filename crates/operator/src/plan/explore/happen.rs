@@ -62,6 +62,13 @@ fn starts(state: &State, slot: usize) -> Option<State> {
 fn joins(after: &mut State, slot: usize, pod: &PodState) -> Option<Run> {
     if pod.start == Start::New {
         after.refounded |= after.published;
+        // Ids follow from names: before anybody wrote, who founds again founds the same store.
+        let same = after.stores.iter().position(|store| matches!(&store.seats[..], [seat] if seat.slot == slot));
+        if let Some(store) = same.filter(|_| !after.published) {
+            let id = after.stores[store].seats[0].id;
+            after.slots[slot].volume.as_mut()?.content = Content::Data { store: store as u8, id, complete: true };
+            return Some(Run::Up);
+        }
         let id = after.next_id;
         after.next_id += 1;
         let seat = super::state::SeatState { id, slot, learner: false, started: true };
