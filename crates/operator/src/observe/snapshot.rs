@@ -64,9 +64,9 @@ impl Snapshot {
         let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), namespace);
         let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
         let mut snapshot = Self {
-            members: members.list(&of).await.map_err(failed("EtcdMembers"))?.items,
-            pods: pods.list(&of).await.map_err(failed("pods"))?.items,
-            claims: claims.list(&of).await.map_err(failed("volume claims"))?.items,
+            members: lean(members.list(&of).await.map_err(failed("EtcdMembers"))?.items),
+            pods: lean(pods.list(&of).await.map_err(failed("pods"))?.items),
+            claims: lean(claims.list(&of).await.map_err(failed("volume claims"))?.items),
             volumes: BTreeMap::new(),
             unbound: BTreeMap::new(),
             nodes: None,
@@ -151,6 +151,12 @@ impl Snapshot {
     pub fn claim(&self, name: &str) -> Option<&PersistentVolumeClaim> {
         self.claims.iter().find(|claim| claim.name_any() == name)
     }
+}
+
+/// Without what only server-side apply needs, which is most of many objects: they are kept until the next look.
+fn lean<K: ResourceExt>(mut objects: Vec<K>) -> Vec<K> {
+    objects.iter_mut().for_each(|object| object.managed_fields_mut().clear());
+    objects
 }
 
 /// Claims wait for a StorageClass that does not exist without a word in their status.

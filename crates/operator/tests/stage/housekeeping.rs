@@ -4,9 +4,9 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use keelson_operator::api::{EtcdCluster, EtcdMember};
@@ -17,11 +17,14 @@ use serde_json::json;
 
 use super::NAMESPACE;
 
+const HOSTNAME: &str = "kubernetes.io/hostname";
+
 /// Binds claims to volumes that are folders, and lets go of claims that no pod uses.
 pub async fn provision(client: &Client, folder: &Path) -> Result<()> {
     let claims = Api::<PersistentVolumeClaim>::namespaced(client.clone(), NAMESPACE);
     let pods = Api::<Pod>::namespaced(client.clone(), NAMESPACE);
-    for claim in claims.list(&Default::default()).await?.items {
+    let all = claims.list(&Default::default()).await?.items;
+    for claim in &all {
         let name = claim.name_any();
         if claim.metadata.deletion_timestamp.is_some() {
             if pods.get_opt(&name).await?.is_none() {
@@ -39,6 +42,8 @@ pub async fn provision(client: &Client, folder: &Path) -> Result<()> {
         }
         let volume = format!("pv-{}", claim.uid().unwrap_or_default());
         let folder = folder.join(&volume);
+        let node = roomiest(client, &all).await?;
+        let here = json!({ "key": HOSTNAME, "operator": "In", "values": [node] });
         fs::create_dir_all(&folder)?;
         let object: PersistentVolume = serde_json::from_value(json!({
             "metadata": { "name": volume },
@@ -47,6 +52,7 @@ pub async fn provision(client: &Client, folder: &Path) -> Result<()> {
                 "accessModes": ["ReadWriteOnce"],
                 "persistentVolumeReclaimPolicy": "Delete",
                 "hostPath": { "path": folder },
+                "nodeAffinity": { "required": { "nodeSelectorTerms": [{ "matchExpressions": [here] }] } },
             },
         }))?;
         let made = Api::all(client.clone()).create(&PostParams::default(), &object).await;
@@ -58,6 +64,29 @@ pub async fn provision(client: &Client, folder: &Path) -> Result<()> {
         claims.patch_status(&name, &Default::default(), &Patch::Merge(json!({ "status": { "phase": "Bound" } }))).await?;
     }
     Ok(())
+}
+
+/// The node with the fewest volumes: each volume is a folder of one node.
+async fn roomiest(client: &Client, claims: &[PersistentVolumeClaim]) -> Result<String> {
+    let mut taken = Vec::new();
+    for claim in claims {
+        taken.extend(node_of(client, claim).await?);
+    }
+    let nodes = Api::<Node>::all(client.clone()).list(&Default::default()).await?.items;
+    let names = nodes.iter().map(ResourceExt::name_any);
+    names.min_by_key(|name| taken.iter().filter(|node| *node == name).count()).context("a node")
+}
+
+/// The node that a claim's volume is on.
+pub async fn node_of(client: &Client, claim: &PersistentVolumeClaim) -> Result<Option<String>> {
+    let Some(bound) = claim.spec.as_ref().and_then(|spec| spec.volume_name.as_deref()) else {
+        return Ok(None);
+    };
+    let volume = Api::<PersistentVolume>::all(client.clone()).get_opt(bound).await?;
+    Ok(volume.as_ref().and_then(|volume| {
+        let terms = &volume.spec.as_ref()?.node_affinity.as_ref()?.required.as_ref()?.node_selector_terms;
+        terms.first()?.match_expressions.as_ref()?.first()?.values.as_ref()?.first().cloned()
+    }))
 }
 
 /// What belongs to clusters that are gone, and pods of members that are gone.

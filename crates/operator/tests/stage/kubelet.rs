@@ -324,12 +324,21 @@ async fn mount_secrets(client: &Client, spec: &PodSpec, state: &Mutex<State>) ->
     Ok(())
 }
 
-/// Binds a pod to a node that is not cordoned, or says that there is none.
+/// Binds a pod to the node of its volume unless that is cordoned or gone, or says that it cannot.
 async fn schedule(client: &Client, api: &Api<Pod>, pod: &str) -> Result<()> {
     let nodes = Api::<Node>::all(client.clone()).list(&Default::default()).await?.items;
     let open = |node: &&Node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
-    let Some(node) = nodes.iter().find(open) else {
-        let message = format!("0/{0} nodes are available: {0} node(s) were unschedulable.", nodes.len());
+    let claim = Api::<PersistentVolumeClaim>::namespaced(client.clone(), NAMESPACE).get_opt(pod).await?;
+    let tied = match claim {
+        Some(claim) => housekeeping::node_of(client, &claim).await?,
+        None => None,
+    };
+    let Some(tied) = tied else {
+        // Its volume is made first.
+        return Ok(());
+    };
+    let Some(node) = nodes.iter().filter(open).find(|node| node.name_any() == tied) else {
+        let message = format!("0/{} nodes are available: they are unschedulable, or not that of the volume.", nodes.len());
         let status = json!({ "phase": "Pending", "conditions": [
             { "type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message },
         ] });

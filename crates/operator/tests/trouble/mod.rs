@@ -56,7 +56,19 @@ async fn what_a_cluster_needs_and_does_not_find_is_named_and_waited_for() -> Res
     assert_eq!(members(&stage.clusters().get("classless").await?), before);
     cordon(&stage, false).await?;
     stage.settled("nodeless").await?;
-    stage.settled("classless").await?;
+    let grown = stage.settled("classless").await?;
+
+    // A roll stops at the first member that does not come back, and can be taken back.
+    stage.kubelet.online(false);
+    stage.edit("classless", json!({ "options": { "snapshotCount": 5000 } })).await?;
+    stage.complains("classless", PROGRESSING, "Waiting", "Blocked", "the registry cannot be reached").await?;
+    let pods = stage.api::<Pod>().list(&Default::default()).await?.items;
+    let names = members(&grown);
+    let spared = pods.iter().filter(|pod| names.contains(&pod.name_any()) && keelson_operator::observe::ready(pod)).count();
+    assert_eq!(spared, 2, "one member at a time");
+    stage.edit("classless", json!({ "options": { "snapshotCount": null } })).await?;
+    stage.kubelet.online(true);
+    assert_eq!(members(&stage.settled("classless").await?), names);
     Ok(())
 }
 
@@ -163,6 +175,19 @@ async fn members_whose_data_is_damaged_or_gone_are_replaced_and_others_restarted
     stage.kubelet.spoil(&stage.client, name, |data| Ok(std::fs::remove_dir_all(data)?)).await?;
     replaced(&stage, name, "data is gone").await?;
     ensure!(stage.kubelet.has_told("DataGone", name), "{}", stage.kubelet.story());
+
+    // Its node is gone, and with it the way to its volume.
+    stage.edit("db", json!({ "healing": { "replaceAfter": "5s" } })).await?;
+    let name = &members(&stage.settled("db").await?)[0].clone();
+    let node = stage.api::<Pod>().get(name).await?.spec.and_then(|spec| spec.node_name).context("a node")?;
+    let began = Instant::now();
+    Api::<Node>::all(stage.client.clone()).delete(&node, &DeleteParams::default()).await?;
+    stage.kubelet.stop(&[name]);
+    // As the controller of nodes does.
+    stage.api::<Pod>().delete(name, &DeleteParams::default().grace_period(0)).await?;
+    replaced(&stage, name, "the only node that can reach its volume is gone").await?;
+    println!("figure: a lost node, replaceAfter 5s: {:.1} s", began.elapsed().as_secs_f64());
+    ensure!(stage.kubelet.has_told("VolumeUnreachable", name), "{}", stage.kubelet.story());
     ensure!(has(&stage, "kept").await?);
     Ok(())
 }
