@@ -40,7 +40,13 @@ pub struct Election {
 
 impl Election {
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.into(), identity: identity.into(), seen: None, last_renewed: None }
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.into(),
+            identity: identity.into(),
+            seen: None,
+            last_renewed: None,
+        }
     }
 
     /// Returns when this replica leads, with the time in which nobody did, if that is worth telling.

@@ -50,13 +50,7 @@ pub struct Context {
 
 impl Context {
     /// `away`: how long nobody had acted before.
-    pub fn new(
-        client: Client,
-        identity: String,
-        defaults: Defaults,
-        metrics: Arc<Metrics>,
-        away: Option<Away>,
-    ) -> Arc<Self> {
+    pub fn new(client: Client, identity: String, defaults: Defaults, metrics: Arc<Metrics>, away: Option<Away>) -> Arc<Self> {
         let reporter = Reporter { controller: FIELD_OWNER.into(), instance: Some(identity) };
         let (clusters, dirty, failures) = Default::default();
         Arc::new(Self { client, reporter, defaults, metrics, clusters, dirty, failures, away })

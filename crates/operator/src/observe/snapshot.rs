@@ -134,10 +134,15 @@ impl Snapshot {
         };
         let name = &peer.secret_ref.name;
         let Some(secret) = secrets.get_opt(name).await? else {
-            return Ok(Some(format!("Secret {name}, which spec.tls.peer names, does not exist in namespace {}", self.names.namespace)));
+            return Ok(Some(format!(
+                "Secret {name}, which spec.tls.peer names, does not exist in namespace {}",
+                self.names.namespace
+            )));
         };
         let files = secret.data.unwrap_or_default();
-        Ok(Certificates::of(&files, &files).err().map(|why| format!("Secret {name}, which spec.tls.peer names, cannot be used: {why}")))
+        Ok(Certificates::of(&files, &files)
+            .err()
+            .map(|why| format!("Secret {name}, which spec.tls.peer names, cannot be used: {why}")))
     }
 
     pub fn member(&self, name: &str) -> Option<&EtcdMember> {

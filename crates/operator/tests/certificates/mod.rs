@@ -119,7 +119,8 @@ async fn certificates_are_demanded_and_renewed_ones_used_without_a_restart() -> 
     write(&stage, &new, &[&new]).await?;
     for name in &names {
         let outdated = contents(&old, "client", &[&new])?;
-        wait::until("the old authority counts no more", LIMIT, async || Ok(put(&stage, name, outdated.clone()).await.is_err())).await?;
+        wait::until("the old authority counts no more", LIMIT, async || Ok(put(&stage, name, outdated.clone()).await.is_err()))
+            .await?;
     }
     assert_eq!(stage.kubelet.starts(), starts, "no member was started again");
 
@@ -127,7 +128,8 @@ async fn certificates_are_demanded_and_renewed_ones_used_without_a_restart() -> 
     stage.api::<Pod>().delete(&names[0], &DeleteParams::default()).await?;
     wait::until("the pod is made again", LIMIT, async || Ok(stage.kubelet.starts() == starts + 1)).await?;
     assert_eq!(members(&stage.settled("db").await.with_context(|| operator.log())?), names);
-    wait::until("clients get the new ones", LIMIT, async || Ok(connection(&stage).await?["ca.crt"] == file(&new, "ca.crt")?)).await?;
+    wait::until("clients get the new ones", LIMIT, async || Ok(connection(&stage).await?["ca.crt"] == file(&new, "ca.crt")?))
+        .await?;
     for name in &names {
         put(&stage, name, connection(&stage).await?).await.with_context(|| name.clone())?;
     }

@@ -279,7 +279,9 @@ async fn run(client: &Client, pod: &Pod, state: &Mutex<State>) -> Result<bool> {
     let mut args: Vec<_> = args.iter().map(|arg| arg.replace("0.0.0.0", &ip)).collect();
     let mut mounted = vec![("/var/lib/keelson".to_string(), data)];
     let mounts = spec.containers[0].volume_mounts.iter().flatten();
-    mounted.extend(mounts.filter_map(|mount| Some((mount.mount_path.clone(), secret_folder(&state, secret_of(spec, &mount.name)?)))));
+    mounted.extend(
+        mounts.filter_map(|mount| Some((mount.mount_path.clone(), secret_folder(&state, secret_of(spec, &mount.name)?)))),
+    );
     for (path, folder) in mounted {
         args.iter_mut().for_each(|arg| *arg = arg.replace(&path, &folder.display().to_string()));
     }

@@ -157,16 +157,18 @@ async fn members_whose_data_is_damaged_or_gone_are_replaced_and_others_restarted
 
     // Its log cannot be read: exit code 65.
     let name = &first[0];
-    stage.kubelet.spoil(&stage.client, name, |data| {
-        for file in std::fs::read_dir(data.join("log"))? {
-            let path = file?.path();
-            let mut contents = std::fs::read(&path)?;
-            contents.iter_mut().take(16 * 1024).for_each(|byte| *byte ^= 0xa5);
-            std::fs::write(path, contents)?;
-        }
-        Ok(())
-    })
-    .await?;
+    stage
+        .kubelet
+        .spoil(&stage.client, name, |data| {
+            for file in std::fs::read_dir(data.join("log"))? {
+                let path = file?.path();
+                let mut contents = std::fs::read(&path)?;
+                contents.iter_mut().take(16 * 1024).for_each(|byte| *byte ^= 0xa5);
+                std::fs::write(path, contents)?;
+            }
+            Ok(())
+        })
+        .await?;
     replaced(&stage, name, "data is damaged").await?;
     ensure!(stage.kubelet.has_told("DataDamaged", name), "{}", stage.kubelet.story());
 
