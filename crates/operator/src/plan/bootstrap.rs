@@ -5,7 +5,8 @@
 //! volume that is there already is adopted, not passed over.
 
 use super::decision::{Action, Step};
-use super::view::waited;
+use super::restart::restart;
+use super::view::{View, trouble_of, waited};
 use super::world::{Exit, Member, Phase, Store, Surrounding, VolumeState, World};
 use crate::api::OperationType::{AwaitQuorum, Bootstrap};
 use crate::api::Origin;
@@ -81,16 +82,37 @@ fn start_over(name: &str, member: &Member, volume: Option<&VolumeState>) -> Opti
     }
 }
 
+/// The sole member of a store that is recorded and that no client has been let into yet.
+fn founding(world: &World) -> Option<(&str, &Member)> {
+    let closed = world.cluster.reached.is_none() && world.outdated.contains(&Surrounding::ClientService);
+    let (name, member) = world.members.iter().next().filter(|_| closed && world.cluster.id.is_some())?;
+    (world.members.len() == 1).then_some((name, member))
+}
+
+/// True once clients have been, or may have been, let in.
+pub(super) fn in_use(world: &World) -> bool {
+    founded(world) && founding(world).is_none()
+}
+
 /// A process that was started to found would do so again whenever its volume has lost its contents: alone, with the same
 /// ids, beside members that hold the data. So its pod is made anew as one that never founds, before anybody can have written.
-pub(super) fn disarm(world: &World) -> Option<Step> {
-    if world.cluster.id.is_none() || !world.outdated.contains(&Surrounding::ClientService) || world.members.len() > 1 {
-        return None;
-    }
-    let armed = |member: &Member| member.pod.as_ref().is_some_and(|pod| pod.founds && pod.phase == Phase::Live);
-    let (name, _) = world.members.iter().find(|(_, member)| armed(member))?;
+pub(super) fn disarm(view: &View) -> Option<Step> {
+    let (name, member) = founding(view.world)?;
     let why = "The store is founded: starting its first member anew as one that never founds another";
-    Some(Step::act(Bootstrap, Some(name), why, Action::DeletePod { name: name.clone() }))
+    match &member.pod {
+        Some(pod) if pod.phase == Phase::Terminating => {
+            Some(Step::wait(Bootstrap, Some(name), why, format!("pod {name} is still terminating")))
+        }
+        Some(pod) if pod.phase == Phase::Live && pod.founds => {
+            Some(Step::act(Bootstrap, Some(name), why, Action::DeletePod { name: name.into() }))
+        }
+        Some(_) if view.listed().is_some() => None,
+        Some(_) => restart(view).or_else(|| {
+            let blocked_by = trouble_of(name, member).unwrap_or_else(|| format!("{name} is not back yet"));
+            Some(Step::wait(Bootstrap, Some(name), why, blocked_by))
+        }),
+        None => restart(view),
+    }
 }
 
 fn lost(world: &World, member: &Member, expected: Option<&str>) -> bool {

@@ -1,6 +1,6 @@
 //! The conditions a world and a decision amount to.
 
-use super::bootstrap::founded;
+use super::bootstrap::{founded, in_use};
 use super::decision::Course;
 use super::restart::answering;
 use super::view::{View, quorum, trouble_of};
@@ -25,11 +25,14 @@ fn sign(type_: &'static str, status: impl Into<Option<bool>>, reason: &'static s
 
 fn available(view: &View) -> Sign {
     match &view.world.store {
+        Store::Listed { .. } if founded(view.world) && !in_use(view.world) => {
+            sign(AVAILABLE, false, "NotFounded", "The store is founded, and clients are let in next")
+        }
         Store::Listed { .. } => {
             let (healthy, voters) = (view.healthy_count(), view.voter_count());
             sign(AVAILABLE, true, "QuorumAnswers", format!("{healthy} of {voters} voters are healthy"))
         }
-        Store::Silent(_) if !founded(view.world) => {
+        Store::Silent(_) if !in_use(view.world) => {
             sign(AVAILABLE, false, "NotFounded", "The first member has not founded the store yet")
         }
         Store::Silent(why) => sign(AVAILABLE, false, "NoQuorum", format!("No majority of members answers: {why}")),
@@ -65,7 +68,7 @@ fn degraded(view: &View, course: Option<&Course>) -> Sign {
         return sign(DEGRADED, true, exit.map_or("PodInTrouble", Exit::reason), trouble);
     }
     if view.listed().is_none() {
-        let founded = founded(view.world);
+        let founded = in_use(view.world);
         return sign(DEGRADED, founded, if founded { "NoQuorum" } else { "NotFounded" }, "No majority of members answers");
     }
     match view.all_healthy() {
@@ -79,7 +82,7 @@ fn quorum_lost(view: &View) -> Sign {
     let (answering, total) = answering(world);
     match &world.store {
         Store::Listed { .. } => sign(QUORUM_LOST, false, "QuorumAnswers", "A majority of voters answers"),
-        Store::Silent(_) if !founded(world) => sign(QUORUM_LOST, false, "NotFounded", "There is no store yet"),
+        Store::Silent(_) if !in_use(world) => sign(QUORUM_LOST, false, "NotFounded", "There is no store yet"),
         // They may be electing a leader; only their absence is a loss.
         Store::Silent(why) if total > 0 && answering >= quorum(total) => sign(QUORUM_LOST, None, "Unknown", why.clone()),
         Store::Silent(_) => {

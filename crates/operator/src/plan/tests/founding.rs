@@ -1,6 +1,7 @@
 //! Rules 2, 5 and 11: one seed, adoption before founding, identity by id, volumes that stay.
 
 use super::*;
+use crate::api::condition::{AVAILABLE, QUORUM_LOST};
 
 /// A cluster that was just created.
 fn empty() -> World {
@@ -49,15 +50,25 @@ fn the_seed_founds_only_on_the_volume_that_was_made_for_it() {
 
 #[test]
 fn no_process_that_could_found_again_is_left_when_clients_are_let_in() {
+    let available = |world: &World| plan(world).signs.iter().find(|sign| sign.type_ == AVAILABLE).and_then(|sign| sign.status);
+    let lost = |world: &World| plan(world).signs.iter().find(|sign| sign.type_ == QUORUM_LOST).and_then(|sign| sign.status);
     let mut world = settled(1);
-    world.outdated = vec![Surrounding::ClientService];
+    (world.cluster.reached, world.outdated) = (None, vec![Surrounding::ClientService]);
     world.m("a").pod.as_mut().unwrap().founds = true;
     assert_eq!(acts(&world), Action::DeletePod { name: "a".into() });
-    world.m("a").pod = None;
-    world.outdated = vec![];
+    assert_eq!(available(&world), Some(false), "it goes away once more");
     world.silent();
     world.m("a").word = None;
+    world.m("a").pod.as_mut().unwrap().phase = Phase::Terminating;
+    assert!(waits(&world).contains("terminating"));
+    world.m("a").pod = None;
     assert_eq!(acts(&world), Action::CreatePod { name: "a".into(), start: Start::Existing });
+    assert_eq!((available(&world), lost(&world)), (Some(false), Some(false)), "nobody has used it yet");
+    world.m("a").pod = Some(Pod { ready: false, ..pod() });
+    assert!(waits(&world).contains("a is not back yet"));
+    world = settled(1);
+    (world.cluster.reached, world.outdated) = (None, vec![Surrounding::ClientService]);
+    assert_eq!(acts(&world), Action::Apply(Surrounding::ClientService));
 }
 
 #[test]
