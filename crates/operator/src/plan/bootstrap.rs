@@ -82,22 +82,23 @@ fn start_over(name: &str, member: &Member, volume: Option<&VolumeState>) -> Opti
     }
 }
 
-/// The sole member of a store that is recorded and that no client has been let into yet.
-fn founding(world: &World) -> Option<(&str, &Member)> {
+/// The sole member of a store that no client has been let into yet.
+fn closed(world: &World) -> Option<(&str, &Member)> {
     let closed = world.cluster.reached.is_none() && world.outdated.contains(&Surrounding::ClientService);
-    let (name, member) = world.members.iter().next().filter(|_| closed && world.cluster.id.is_some())?;
-    (world.members.len() == 1).then_some((name, member))
+    let (name, member) = world.members.iter().next().filter(|_| closed && world.members.len() == 1)?;
+    Some((name, member))
 }
 
-/// True once clients have been, or may have been, let in.
+/// True once there is a store that clients have been, or may have been, let into: by this resource, or one before it.
 pub(super) fn in_use(world: &World) -> bool {
-    founded(world) && founding(world).is_none()
+    let seed = |(_, member): (&str, &Member)| member.object.as_ref().is_some_and(|object| object.origin == Origin::Seed);
+    founded(world) && !closed(world).is_some_and(seed)
 }
 
 /// A process that was started to found would do so again whenever its volume has lost its contents: alone, with the same
 /// ids, beside members that hold the data. So its pod is made anew as one that never founds, before anybody can have written.
 pub(super) fn disarm(view: &View) -> Option<Step> {
-    let (name, member) = founding(view.world)?;
+    let (name, member) = closed(view.world).filter(|_| view.world.cluster.id.is_some())?;
     let why = "The store is founded: starting its first member anew as one that never founds another";
     match &member.pod {
         Some(pod) if pod.phase == Phase::Terminating => {

@@ -1,6 +1,6 @@
 //! The conditions a world and a decision amount to.
 
-use super::bootstrap::{founded, in_use};
+use super::bootstrap::in_use;
 use super::decision::Course;
 use super::restart::answering;
 use super::view::{View, quorum, trouble_of};
@@ -25,8 +25,8 @@ fn sign(type_: &'static str, status: impl Into<Option<bool>>, reason: &'static s
 
 fn available(view: &View) -> Sign {
     match &view.world.store {
-        Store::Listed { .. } if founded(view.world) && !in_use(view.world) => {
-            sign(AVAILABLE, false, "NotFounded", "The store is founded, and clients are let in next")
+        Store::Listed { .. } if !in_use(view.world) => {
+            sign(AVAILABLE, false, "NotFounded", "The store has just been founded; clients are let in next")
         }
         Store::Listed { .. } => {
             let (healthy, voters) = (view.healthy_count(), view.voter_count());
