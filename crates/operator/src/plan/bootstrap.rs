@@ -86,7 +86,7 @@ fn start_over(name: &str, member: &Member, volume: Option<&VolumeState>) -> Opti
 fn closed(world: &World) -> Option<(&str, &Member)> {
     let closed = world.cluster.reached.is_none() && world.outdated.contains(&Surrounding::ClientService);
     let (name, member) = world.members.iter().next().filter(|_| closed && world.members.len() == 1)?;
-    Some((name, member))
+    Some((name.as_str(), member))
 }
 
 /// True once there is a store that clients have been, or may have been, let into: by this resource, or one before it.
