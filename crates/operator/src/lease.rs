@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{Api, PostParams};
@@ -18,24 +18,45 @@ const RENEW_LIMIT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(2);
 const CALL_LIMIT: Duration = Duration::from_secs(5);
 
+/// Nobody leading for less than that is no news: it takes some seconds to take over.
+const NOTABLE: SignedDuration = SignedDuration::from_secs(60);
+
+/// A time in which nobody led, by the clocks of those who led before and after.
+#[derive(Clone, Debug)]
+pub struct Away {
+    pub from: Timestamp,
+    pub to: Timestamp,
+}
+
 pub struct Election {
     api: Api<Lease>,
     name: String,
     identity: String,
     /// The version that was seen last, and when: other people's clocks are not trusted.
     seen: Option<(String, Instant)>,
+    /// When the Lease was renewed last before this replica held it.
+    last_renewed: Option<Timestamp>,
 }
 
 impl Election {
     pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.into(), identity: identity.into(), seen: None }
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.into(),
+            identity: identity.into(),
+            seen: None,
+            last_renewed: None,
+        }
     }
 
-    /// Returns when this replica leads.
-    pub async fn win(&mut self) {
+    /// Returns when this replica leads, with the time in which nobody did, if that is worth telling.
+    pub async fn win(&mut self) -> Option<Away> {
         loop {
             match tokio::time::timeout(CALL_LIMIT, self.attempt()).await {
-                Ok(Ok(true)) => return,
+                Ok(Ok(true)) => {
+                    let away = Away { from: self.last_renewed?, to: Timestamp::now() };
+                    return (away.to.duration_since(away.from) > NOTABLE).then_some(away);
+                }
                 Ok(Ok(false)) => {}
                 Ok(Err(error)) => tracing::warn!(%error, lease = self.name, "the Lease could not be read or written"),
                 Err(_) => tracing::warn!(lease = self.name, "the API server did not answer in time"),
@@ -91,6 +112,7 @@ impl Election {
         if !holder.is_empty() && holder != self.identity && !run_out {
             return Ok(false);
         }
+        self.last_renewed = spec.renew_time.as_ref().map(|time| time.0);
         lease.spec = Some(self.claimed(spec, now));
         won(self.api.replace(&self.name, &PostParams::default(), &lease).await)
     }

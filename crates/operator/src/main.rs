@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
@@ -15,6 +16,10 @@ use keelson_operator::serve;
 use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
+
+/// How soon the API server is asked again at the start, and how long at most an answer or the next attempt is waited for.
+const REACH_AGAIN: Duration = Duration::from_secs(1);
+const REACH_LIMIT: Duration = Duration::from_secs(10);
 
 #[derive(Parser)]
 #[command(name = "keelson-operator", version, about = "Runs clusters of keelson members on Kubernetes")]
@@ -77,10 +82,6 @@ async fn run(flags: Flags) -> Result<()> {
     let ready = Arc::new(AtomicBool::new(false));
     let server = tokio::spawn(serve::serve(flags.listen, metrics.clone(), ready.clone()));
     let client = Client::try_default().await.context("finding the API server: run inside a cluster, or set KUBECONFIG")?;
-    let version = client.apiserver_version().await.context("reaching the API server")?;
-    tracing::info!(kubernetes = version.git_version, "connected");
-    ready.store(true, Ordering::Relaxed);
-
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         if let Err(error) = asked_to_stop().await {
@@ -91,33 +92,61 @@ async fn run(flags: Flags) -> Result<()> {
         // Nobody listens any more only when everything has ended.
         let _ = stop.send(true);
     });
-    let defaults = Defaults { repository: flags.default_image_repository.clone(), version: flags.default_version.clone() };
-    let context = Context::new(client.clone(), flags.identity.clone(), defaults, metrics.clone());
-    let work = |context| controller::run(context, flags.watch_namespace.clone(), until(stopped.clone()));
-
+    let work = async {
+        tokio::select! {
+            () = reach(&client) => {}
+            () = until(stopped.clone()) => return,
+        }
+        ready.store(true, Ordering::Relaxed);
+        lead(&flags, &client, &metrics, &stopped).await;
+    };
     tokio::select! {
         served = server => served.context("the task that answers /healthz")?.with_context(|| format!("listening on {}", flags.listen))?,
-        () = lead(&flags, client, &metrics, stopped.clone(), work(context)) => {}
+        () = work => {}
     }
     Ok(())
 }
 
-/// Runs `work` while this replica leads.
-async fn lead(flags: &Flags, client: Client, metrics: &Metrics, stopped: watch::Receiver<bool>, work: impl Future<Output = ()>) {
-    if !flags.leader_election {
+/// Returns when the API server answers. To end instead would help nobody: the next start would find it no sooner.
+async fn reach(client: &Client) {
+    let mut pause = REACH_AGAIN;
+    loop {
+        match tokio::time::timeout(REACH_LIMIT, client.apiserver_version()).await {
+            Ok(Ok(version)) => {
+                tracing::info!(kubernetes = version.git_version, "connected");
+                return;
+            }
+            Ok(Err(error)) => tracing::warn!(%error, "the API server cannot be reached yet; trying again"),
+            Err(_) => tracing::warn!("the API server does not answer yet; trying again"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(REACH_LIMIT);
+    }
+}
+
+/// Looks after clusters while this replica leads.
+async fn lead(flags: &Flags, client: &Client, metrics: &Arc<Metrics>, stopped: &watch::Receiver<bool>) {
+    let work = |away| {
+        let defaults = Defaults { repository: flags.default_image_repository.clone(), version: flags.default_version.clone() };
+        let context = Context::new(client.clone(), flags.identity.clone(), defaults, metrics.clone(), away);
         metrics.leading.set(1);
-        return work.await;
+        controller::run(context, flags.watch_namespace.clone(), until(stopped.clone()))
+    };
+    if !flags.leader_election {
+        return work(None).await;
     }
-    let mut election = Election::new(client, &flags.lease_namespace, &flags.lease_name, &flags.identity);
+    let mut election = Election::new(client.clone(), &flags.lease_namespace, &flags.lease_name, &flags.identity);
     tracing::info!(lease = flags.lease_name, identity = flags.identity, "waiting to lead");
-    tokio::select! {
-        () = election.win() => {}
-        () = until(stopped) => return,
+    let away = tokio::select! {
+        away = election.win() => away,
+        () = until(stopped.clone()) => return,
+    };
+    match &away {
+        Some(away) => tracing::warn!(from = %away.from, "leading; nobody did for a while"),
+        None => tracing::info!("leading"),
     }
-    tracing::info!("leading");
-    metrics.leading.set(1);
     tokio::select! {
-        () = work => {}
+        () = work(away) => {}
         () = election.hold() => {
             // Another replica may act from now on: nothing of what is under way may go on here.
             tracing::error!(lease = flags.lease_name, "the Lease is lost: ending at once");

@@ -2,7 +2,10 @@
 //! Keelson, members that are real processes: keelson's own, and etcd's, whose word the operator must understand as well.
 //! The kubelet and its like are played by the test.
 
+mod certificates;
+mod crowd;
 mod stage;
+mod trouble;
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +37,11 @@ async fn url(stage: &Stage) -> Result<String> {
 }
 
 async fn put(stage: &Stage, key: &str) -> Result<()> {
-    let mut kv = KvClient::connect(url(stage).await?).await?;
+    put_at(&url(stage).await?, key).await
+}
+
+async fn put_at(url: &str, key: &str) -> Result<()> {
+    let mut kv = KvClient::connect(url.to_string()).await?;
     kv.put(PutRequest { key: key.to_string().into(), value: "kept".into(), ..Default::default() }).await?;
     Ok(())
 }

@@ -35,6 +35,8 @@ pub struct ApiServer {
     dir: TempDir,
     client: Client,
     port: u16,
+    store_url: String,
+    flags: Vec<String>,
 }
 
 impl ApiServer {
@@ -64,37 +66,26 @@ impl ApiServer {
         fs::write(path("service-account.key"), signing_key)?;
         fs::write(path("service-account.pub"), public_key)?;
         let port = Reservation::new()?.ports()?.client;
-        let log = File::create(path("log"))?;
-        let mut child = Command::new(program::peer("kube-apiserver")?)
-            .arg(format!("--etcd-servers={store_url}"))
-            .args(flags)
-            .arg(format!("--etcd-compaction-interval={}s", COMPACTION_INTERVAL.as_secs()))
-            .arg(format!("--event-ttl={}s", EVENT_TTL.as_secs()))
-            .args(["--watch-cache=true", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
-            // The kubernetes service refuses loopback addresses as endpoints.
-            .arg("--endpoint-reconciler-type=none")
-            .arg(format!("--secure-port={port}"))
-            .arg(flag("--cert-dir", &path("certs")))
-            .arg(flag("--token-auth-file", &path("tokens")))
-            .arg("--authorization-mode=RBAC")
-            .arg("--service-account-issuer=https://kubernetes.default.svc")
-            .arg(flag("--service-account-key-file", &path("service-account.pub")))
-            .arg(flag("--service-account-signing-key-file", &path("service-account.key")))
-            .arg("--service-cluster-ip-range=10.96.0.0/16")
-            // Where it tells that the store lacks a feature.
-            .args(["--v=2", "--vmodule=store=4,watcher=4,feature_support_checker=4"])
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("starting kube-apiserver")?;
+        let mut child = spawn(store_url, flags, dir.path(), port)?;
         match ready(&mut child, port, &path("certs/apiserver.crt")).await {
-            Ok(client) => Ok(Self { child, dir, client, port }),
+            Ok(client) => Ok(Self { child, dir, client, port, store_url: store_url.to_owned(), flags: flags.to_vec() }),
             Err(error) => {
                 end(&mut child);
                 Err(error.context(tail(&path("log"))))
             }
         }
+    }
+
+    /// Ends it as a crash does; its clients find nobody until it returns.
+    pub fn goes(&mut self) {
+        end(&mut self.child);
+    }
+
+    /// Starts it again where it was.
+    pub async fn returns(&mut self) -> Result<()> {
+        self.child = spawn(&self.store_url, &self.flags, self.dir.path(), self.port)?;
+        ready(&mut self.child, self.port, &self.dir.path().join("certs/apiserver.crt")).await?;
+        Ok(())
     }
 
     pub fn client(&self) -> &Client {
@@ -148,6 +139,34 @@ impl Drop for ApiServer {
     fn drop(&mut self) {
         end(&mut self.child);
     }
+}
+
+fn spawn(store_url: &str, flags: &[String], dir: &Path, port: u16) -> Result<Child> {
+    let path = |name: &str| dir.join(name);
+    let log = File::options().create(true).append(true).open(path("log"))?;
+    Command::new(program::peer("kube-apiserver")?)
+        .arg(format!("--etcd-servers={store_url}"))
+        .args(flags)
+        .arg(format!("--etcd-compaction-interval={}s", COMPACTION_INTERVAL.as_secs()))
+        .arg(format!("--event-ttl={}s", EVENT_TTL.as_secs()))
+        .args(["--watch-cache=true", "--bind-address=127.0.0.1", "--advertise-address=127.0.0.1"])
+        // The kubernetes service refuses loopback addresses as endpoints.
+        .arg("--endpoint-reconciler-type=none")
+        .arg(format!("--secure-port={port}"))
+        .arg(flag("--cert-dir", &path("certs")))
+        .arg(flag("--token-auth-file", &path("tokens")))
+        .arg("--authorization-mode=RBAC")
+        .arg("--service-account-issuer=https://kubernetes.default.svc")
+        .arg(flag("--service-account-key-file", &path("service-account.pub")))
+        .arg(flag("--service-account-signing-key-file", &path("service-account.key")))
+        .arg("--service-cluster-ip-range=10.96.0.0/16")
+        // Where it tells that the store lacks a feature.
+        .args(["--v=2", "--vmodule=store=4,watcher=4,feature_support_checker=4"])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("starting kube-apiserver")
 }
 
 fn flag(name: &str, path: &Path) -> String {

@@ -7,7 +7,7 @@ mod place;
 
 pub use kubectl::{etcdctl, helm, kubectl};
 pub use load::{Load, Report};
-pub use place::{Place, install};
+pub use place::{LIMIT, Place, install};
 
 /// Printed by tests, for the table in e2e/README.md.
 pub fn figure(what: &str, value: impl std::fmt::Display) {

@@ -3,6 +3,7 @@
 
 mod on_a_node {
     mod apiserver;
+    mod certificates;
     mod chart;
     mod drains;
     mod grows;

@@ -1,9 +1,12 @@
 //! Events: what happened to a cluster, told to the people who run it.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 
+use crate::api::condition::{QUORUM_LOST, STORAGE_HEALTHY};
 use crate::api::{EtcdCluster, OperationType};
+use crate::lease::Away;
 use crate::plan::{Action, Decision};
 
 /// Tells of an action that changes members; bookkeeping is told by conditions only.
@@ -18,6 +21,29 @@ pub async fn acted(recorder: &Recorder, cluster: &EtcdCluster, decision: &Decisi
 /// Tells what a cluster waits for, once each time that changes.
 pub async fn blocked(recorder: &Recorder, cluster: &EtcdCluster, type_: OperationType, note: String) {
     publish(recorder, cluster, EventType::Warning, "Blocked", format!("{}: {note}", reason(type_))).await;
+}
+
+/// Tells that the data or the majority is in danger: there may be nothing the operator does about it that would be told of.
+pub async fn turned(recorder: &Recorder, cluster: &EtcdCluster, old: &[Condition], new: &[Condition]) {
+    let alarming = |condition: &&Condition| {
+        [(STORAGE_HEALTHY, "False"), (QUORUM_LOST, "True")].contains(&(condition.type_.as_str(), condition.status.as_str()))
+    };
+    for condition in new.iter().filter(alarming) {
+        let known = old.iter().any(|old| (&old.type_, &old.reason) == (&condition.type_, &condition.reason));
+        if !known {
+            publish(recorder, cluster, EventType::Warning, &condition.reason, condition.message.clone()).await;
+        }
+    }
+}
+
+/// Tells that nobody acted for a while, which nobody could tell then.
+pub async fn away(recorder: &Recorder, cluster: &EtcdCluster, away: &Away) {
+    let note = format!(
+        "No operator looked after this cluster from {} to {}: none ran, or the API server could not be reached. \
+         Members went on by themselves; what has changed meanwhile is attended to now",
+        away.from, away.to
+    );
+    publish(recorder, cluster, EventType::Warning, "Unattended", note).await;
 }
 
 pub async fn failed(recorder: &Recorder, cluster: &EtcdCluster, note: String) {

@@ -15,7 +15,7 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::runtime::controller::{Action, Config};
+use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::api::{Defaults, EtcdCluster, EtcdMember, FIELD_OWNER, label};
+use crate::lease::Away;
 use crate::metrics::Metrics;
 use memory::{Key, Memory};
 
@@ -43,13 +44,20 @@ pub struct Context {
     dirty: Mutex<HashSet<Key>>,
     /// How often in a row looks at a cluster have failed.
     failures: Mutex<HashMap<Key, u32>>,
+    /// When nobody acted before this process did.
+    away: Option<Away>,
 }
 
 impl Context {
-    pub fn new(client: Client, identity: String, defaults: Defaults, metrics: Arc<Metrics>) -> Arc<Self> {
+    /// `away`: how long nobody had acted before.
+    pub fn new(client: Client, identity: String, defaults: Defaults, metrics: Arc<Metrics>, away: Option<Away>) -> Arc<Self> {
         let reporter = Reporter { controller: FIELD_OWNER.into(), instance: Some(identity) };
         let (clusters, dirty, failures) = Default::default();
-        Arc::new(Self { client, reporter, defaults, metrics, clusters, dirty, failures })
+        Arc::new(Self { client, reporter, defaults, metrics, clusters, dirty, failures, away })
+    }
+
+    fn away(&self) -> Option<Away> {
+        self.away.clone()
     }
 
     /// A new one each time: a recorder takes Events of one reason for one and the same, whatever they say.
@@ -81,6 +89,12 @@ impl Context {
         told
     }
 
+    /// Every cluster is read again at its next look.
+    fn suspect_all(&self) {
+        let known: Vec<_> = self.clusters.lock().keys().cloned().collect();
+        self.dirty.lock().extend(known);
+    }
+
     /// Longer after each failure in a row, for each cluster by itself.
     fn backoff(&self, key: &Key) -> Duration {
         let mut failures = self.failures.lock();
@@ -93,6 +107,7 @@ impl Context {
 /// Runs until `stop` is ready and every look under way is finished. `namespace`: one, or all.
 pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let namespace = namespace.as_deref();
+    let shared = context.clone();
     let ours = watcher::Config::default().labels(label::CLUSTER);
     Controller::new(api::<EtcdCluster>(&context, namespace), watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY))
@@ -104,8 +119,14 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: impl Fu
         .graceful_shutdown_on(stop)
         .run(look, |cluster, error, context| retry(&cluster, error, &context), context)
         .for_each(async |result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a look ended early");
+            match result {
+                // A failed look is told of where it failed; one for a cluster that is gone by now is none.
+                Ok(_) | Err(controller::Error::ReconcilerFailed(..) | controller::Error::ObjectNotFound(_)) => {}
+                // Events may be missed: what was read before counts no more.
+                Err(error) => {
+                    tracing::warn!(%error, "objects cannot be watched");
+                    shared.suspect_all();
+                }
             }
         })
         .await;

@@ -72,9 +72,17 @@ async fn look(cluster: &EtcdCluster, context: &Context) -> Result<Next, Error> {
         return Ok(Next::await_change());
     };
     let seen = consider(&mut memory, &snapshot, context).await?;
+    if !memory.greeted {
+        memory.greeted = true;
+        if let Some(away) = context.away() {
+            events::away(&context.recorder(), &snapshot.cluster, &away).await;
+        }
+    }
     if seen.changed(&snapshot, &memory) {
+        let before = snapshot.cluster.status.clone().unwrap_or_default().conditions;
         snapshot.cluster = write(&context.client, &snapshot, &seen.status).await.map_err(Error::Status)?;
         memory.last_status = Some(Instant::now());
+        events::turned(&context.recorder(), &snapshot.cluster, &before, &seen.status.conditions).await;
     }
     let next = proceed(&mut memory, &snapshot, &seen, context).await?;
     memory.snapshot = seen.decision.action.is_none().then_some((taken, snapshot));

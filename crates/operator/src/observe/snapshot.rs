@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
@@ -29,6 +30,8 @@ pub struct Snapshot {
     pub claims: Vec<PersistentVolumeClaim>,
     /// Bound ones, by name.
     pub volumes: BTreeMap<String, PersistentVolume>,
+    /// Why claims are not bound, by the name of the claim; only where it is known.
+    pub unbound: BTreeMap<String, String>,
     /// Read only when something is missing: there may be thousands.
     pub nodes: Option<Vec<Node>>,
     pub budget: Option<PodDisruptionBudget>,
@@ -37,6 +40,8 @@ pub struct Snapshot {
     pub connection: Option<Secret>,
     /// What a client of this cluster shows; why there is nothing to show; `None` in plain text.
     pub certificates: Option<Result<Certificates, String>>,
+    /// Why members could not start with the certificates they show each other.
+    pub no_peer_certificates: Option<String>,
 }
 
 impl Snapshot {
@@ -59,27 +64,32 @@ impl Snapshot {
         let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), namespace);
         let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
         let mut snapshot = Self {
-            members: members.list(&of).await.map_err(failed("EtcdMembers"))?.items,
-            pods: pods.list(&of).await.map_err(failed("pods"))?.items,
-            claims: claims.list(&of).await.map_err(failed("volume claims"))?.items,
+            members: lean(members.list(&of).await.map_err(failed("EtcdMembers"))?.items),
+            pods: lean(pods.list(&of).await.map_err(failed("pods"))?.items),
+            claims: lean(claims.list(&of).await.map_err(failed("volume claims"))?.items),
             volumes: BTreeMap::new(),
+            unbound: BTreeMap::new(),
             nodes: None,
             budget: budgets.get_opt(&names.cluster).await.map_err(failed("the disruption budget"))?,
             peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?,
             client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?,
             connection: secrets.get_opt(&names.connection()).await.map_err(failed("the connection Secret"))?,
             certificates: None,
+            no_peer_certificates: None,
             names: names.clone(),
             cluster,
         };
         snapshot.certificates =
             snapshot.read_certificates(&secrets).await.map_err(failed("the Secret with client certificates"))?;
+        snapshot.no_peer_certificates =
+            snapshot.peer_certificates(&secrets).await.map_err(failed("the Secret with peer certificates"))?;
         let bound: Vec<_> = snapshot.claims.iter().filter_map(|claim| claim.spec.as_ref()?.volume_name.clone()).collect();
         for name in bound {
             let volume =
                 Api::<PersistentVolume>::all(client.clone()).get_opt(&name).await.map_err(failed("persistent volumes"))?;
             snapshot.volumes.extend(volume.map(|volume| (name, volume)));
         }
+        snapshot.unbound = unbound(client, &snapshot.claims).await.map_err(failed("storage classes"))?;
         if !snapshot.calm() {
             let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(failed("nodes"))?;
             snapshot.nodes = Some(nodes.items);
@@ -117,6 +127,24 @@ impl Snapshot {
         Ok(Some(Certificates::of(&found[0], &found[1]).map_err(wrong)))
     }
 
+    /// Their process would wait for the Secret without a word.
+    async fn peer_certificates(&self, secrets: &Api<Secret>) -> Result<Option<String>, kube::Error> {
+        let Some(peer) = self.cluster.spec.tls.as_ref().and_then(|tls| tls.peer.as_ref()) else {
+            return Ok(None);
+        };
+        let name = &peer.secret_ref.name;
+        let Some(secret) = secrets.get_opt(name).await? else {
+            return Ok(Some(format!(
+                "Secret {name}, which spec.tls.peer names, does not exist in namespace {}",
+                self.names.namespace
+            )));
+        };
+        let files = secret.data.unwrap_or_default();
+        Ok(Certificates::of(&files, &files)
+            .err()
+            .map(|why| format!("Secret {name}, which spec.tls.peer names, cannot be used: {why}")))
+    }
+
     pub fn member(&self, name: &str) -> Option<&EtcdMember> {
         self.members.iter().find(|member| member.name_any() == name)
     }
@@ -128,4 +156,31 @@ impl Snapshot {
     pub fn claim(&self, name: &str) -> Option<&PersistentVolumeClaim> {
         self.claims.iter().find(|claim| claim.name_any() == name)
     }
+}
+
+/// Without what only server-side apply needs, which is most of many objects: they are kept until the next look.
+fn lean<K: ResourceExt>(mut objects: Vec<K>) -> Vec<K> {
+    objects.iter_mut().for_each(|object| object.managed_fields_mut().clear());
+    objects
+}
+
+/// Claims wait for a StorageClass that does not exist without a word in their status.
+async fn unbound(client: &Client, claims: &[PersistentVolumeClaim]) -> Result<BTreeMap<String, String>, kube::Error> {
+    let classes = Api::<StorageClass>::all(client.clone());
+    let mut why = BTreeMap::new();
+    for claim in claims {
+        let Some(spec) = claim.spec.as_ref().filter(|spec| spec.volume_name.is_none()) else {
+            continue;
+        };
+        let reason = match spec.storage_class_name.as_deref() {
+            // Only for volumes that somebody makes by hand.
+            Some("") => None,
+            Some(class) => classes.get_opt(class).await?.is_none().then(|| {
+                format!("StorageClass {class}, which spec.storage.storageClassName names, does not exist: create it, or create another cluster with one of `kubectl get storageclasses`")
+            }),
+            None => Some("spec.storage.storageClassName is empty and no StorageClass is the default".to_string()),
+        };
+        why.extend(reason.map(|reason| (claim.name_any(), reason)));
+    }
+    Ok(why)
 }

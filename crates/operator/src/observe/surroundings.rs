@@ -70,6 +70,7 @@ pub fn in_the_way(snapshot: &Snapshot) -> Vec<String> {
     if let Some(Err(why)) = &snapshot.certificates {
         found.push(why.clone());
     }
+    found.extend(snapshot.no_peer_certificates.clone());
     found
 }
 

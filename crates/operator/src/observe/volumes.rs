@@ -20,6 +20,7 @@ pub fn seen(claim: &PersistentVolumeClaim, snapshot: &Snapshot, since: Option<Ti
         cluster_id: id(annotation::CLUSTER_ID).and_then(|id| id.parse().ok()),
         state: state(claim, bound, snapshot, since, now),
         kept: bound.and_then(|volume| Some(volume.spec.as_ref()?.persistent_volume_reclaim_policy.as_deref()? == "Retain")),
+        trouble: snapshot.unbound.get(&claim.name_any()).cloned(),
     }
 }
 

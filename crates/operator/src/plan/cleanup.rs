@@ -16,6 +16,11 @@ pub(super) fn cleanup(view: &View) -> Option<Step> {
             return None;
         }
         let why = format!("Member {name} was removed from the store: cleaning up after it");
+        // One that was removed ends. One that goes on may be of a store that only seems to be another.
+        if member.word.as_ref().is_some_and(|word| word.leader.is_some()) {
+            let blocked_by = format!("{name} still answers and follows a leader, as if it had not been removed");
+            return Some(Step::wait(CleanUp, Some(name), why, blocked_by));
+        }
         let act = |action| Some(Step::act(CleanUp, Some(name), why.clone(), action));
         match (&member.pod, &member.volume) {
             (Some(pod), _) if pod.phase == Phase::Terminating => {

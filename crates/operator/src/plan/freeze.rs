@@ -2,12 +2,12 @@
 
 use super::decision::Step;
 use super::ids::ClusterId;
-use super::world::{Alarm, Store, World};
+use super::world::{Alarm, Store, VolumeState, World};
 use crate::api::OperationType;
 
 /// A wait that only a person can end, if the world contradicts itself.
 pub(super) fn frozen(world: &World) -> Option<Step> {
-    let why = two_stores(world).or_else(|| corrupt(world)).or_else(|| two_tokens(world))?;
+    let why = two_stores(world).or_else(|| corrupt(world)).or_else(|| two_tokens(world)).or_else(|| too_many_gone(world))?;
     Some(Step::wait(OperationType::Frozen, None, "Leaving everything as it is until a person has looked", why))
 }
 
@@ -70,4 +70,25 @@ fn two_tokens(world: &World) -> Option<String> {
         "volumes of two different stores carry this cluster's name: those of {a} and {b}. \
          Remove the label keelson.dev/cluster from the volume claims that do not belong here"
     ))
+}
+
+/// Members are removed one at a time, and cleaned up after before the next. A list that lacks several is that of a store
+/// which was founded anew under the same ids, or of a person who has to say so.
+fn too_many_gone(world: &World) -> Option<String> {
+    let Store::Listed { list, .. } = &world.store else {
+        return None;
+    };
+    let unlisted = |member: &super::world::Member| {
+        let id = member.object.as_ref().and_then(|object| object.id);
+        let kept = member.volume.as_ref().is_some_and(|volume| volume.state != VolumeState::Deleting);
+        kept && id.is_some_and(|id| list.iter().all(|listed| listed.id != id))
+    };
+    let names: Vec<_> = world.members.iter().filter(|(_, member)| unlisted(member)).map(|(name, _)| name.as_str()).collect();
+    (names.len() > 1).then(|| {
+        format!(
+            "the member list lacks {}, whose volumes are here: the store that answers may have been founded anew beside theirs. \
+             Find out which one holds the data clients use. If they were removed on purpose, delete their volume claims",
+            names.join(" and ")
+        )
+    })
 }

@@ -1,7 +1,7 @@
 //! Adding members one at a time: EtcdMember, learner, volume, pod, caught up, voter.
 
 use super::decision::{Action, Step};
-use super::view::{STEADY, Seat, View, broken};
+use super::view::{STEADY, Seat, View, broken, trouble_of};
 use crate::api::OperationType::ScaleUp;
 use crate::api::Origin;
 
@@ -79,9 +79,7 @@ pub(super) fn advance(view: &View) -> Option<Step> {
 
 fn caught_up(seat: &Seat) -> Step {
     let name = seat.name;
-    let blocked_by = match seat.member.and_then(|member| member.pod.as_ref()?.trouble.as_ref()) {
-        Some(trouble) => format!("pod {name}: {trouble}"),
-        None => format!("{name} is not caught up"),
-    };
+    let trouble = seat.member.and_then(|member| trouble_of(name, member));
+    let blocked_by = trouble.unwrap_or_else(|| format!("{name} is not caught up"));
     Step::wait(ScaleUp, Some(name), format!("Waiting for learner {name} to catch up with the leader"), blocked_by)
 }

@@ -104,6 +104,7 @@ fn next(view: &View) -> Option<Step> {
         .or_else(|| record::recall(world))
         .or_else(|| bootstrap::bootstrap(world))
         .or_else(|| record::record(view))
+        .or_else(|| bootstrap::disarm(view))
         .or_else(|| surroundings(world, true))
         .or_else(|| record::keep(world))
         .or_else(|| restart::restart(view))

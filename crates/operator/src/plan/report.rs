@@ -1,10 +1,10 @@
 //! The conditions a world and a decision amount to.
 
-use super::bootstrap::founded;
+use super::bootstrap::in_use;
 use super::decision::Course;
 use super::restart::answering;
-use super::view::{View, quorum};
-use super::world::{Alarm, Store, VolumeState, World};
+use super::view::{View, quorum, trouble_of};
+use super::world::{Alarm, Exit, Store, VolumeState, World};
 use crate::api::OperationType;
 use crate::api::condition::{AVAILABLE, DEGRADED, DISRUPTIBLE, PROGRESSING, QUORUM_LOST, STORAGE_HEALTHY, Sign};
 
@@ -25,11 +25,14 @@ fn sign(type_: &'static str, status: impl Into<Option<bool>>, reason: &'static s
 
 fn available(view: &View) -> Sign {
     match &view.world.store {
+        Store::Listed { .. } if !in_use(view.world) => {
+            sign(AVAILABLE, false, "NotFounded", "The store has just been founded; clients are let in next")
+        }
         Store::Listed { .. } => {
             let (healthy, voters) = (view.healthy_count(), view.voter_count());
             sign(AVAILABLE, true, "QuorumAnswers", format!("{healthy} of {voters} voters are healthy"))
         }
-        Store::Silent(_) if !founded(view.world) => {
+        Store::Silent(_) if !in_use(view.world) => {
             sign(AVAILABLE, false, "NotFounded", "The first member has not founded the store yet")
         }
         Store::Silent(why) => sign(AVAILABLE, false, "NoQuorum", format!("No majority of members answers: {why}")),
@@ -59,12 +62,13 @@ fn degraded(view: &View, course: Option<&Course>) -> Sign {
     if let Some(course) = course.filter(|course| course.type_ == OperationType::Frozen) {
         return sign(DEGRADED, true, "Frozen", course.blocked_by.clone().unwrap_or_default());
     }
-    let in_trouble = view.world.members.iter().find_map(|(name, m)| Some((name, m.pod.as_ref()?.trouble.as_ref()?)));
-    if let Some((name, trouble)) = in_trouble {
-        return sign(DEGRADED, true, "PodInTrouble", format!("pod {name}: {trouble}"));
+    let in_trouble = view.world.members.iter().find_map(|(name, member)| Some((member, trouble_of(name, member)?)));
+    if let Some((member, trouble)) = in_trouble {
+        let exit = member.pod.as_ref().and_then(|pod| pod.exit);
+        return sign(DEGRADED, true, exit.map_or("PodInTrouble", Exit::reason), trouble);
     }
     if view.listed().is_none() {
-        let founded = founded(view.world);
+        let founded = in_use(view.world);
         return sign(DEGRADED, founded, if founded { "NoQuorum" } else { "NotFounded" }, "No majority of members answers");
     }
     match view.all_healthy() {
@@ -78,7 +82,7 @@ fn quorum_lost(view: &View) -> Sign {
     let (answering, total) = answering(world);
     match &world.store {
         Store::Listed { .. } => sign(QUORUM_LOST, false, "QuorumAnswers", "A majority of voters answers"),
-        Store::Silent(_) if !founded(world) => sign(QUORUM_LOST, false, "NotFounded", "There is no store yet"),
+        Store::Silent(_) if !in_use(world) => sign(QUORUM_LOST, false, "NotFounded", "There is no store yet"),
         // They may be electing a leader; only their absence is a loss.
         Store::Silent(why) if total > 0 && answering >= quorum(total) => sign(QUORUM_LOST, None, "Unknown", why.clone()),
         Store::Silent(_) => {
@@ -100,6 +104,12 @@ fn storage(world: &World) -> Sign {
                  then run `etcdctl alarm disarm`"
             );
             return sign(STORAGE_HEALTHY, false, "NoSpace", message);
+        }
+        if let Some(exit @ (Exit::Corrupt | Exit::DataGone)) = member.pod.as_ref().and_then(|pod| pod.exit) {
+            return sign(STORAGE_HEALTHY, false, exit.reason(), format!("member {name}: {}", exit.says()));
+        }
+        if let Some(trouble) = member.volume.as_ref().and_then(|volume| volume.trouble.as_ref()) {
+            return sign(STORAGE_HEALTHY, false, "NoVolume", format!("the volume of {name}: {trouble}"));
         }
         match member.volume.as_ref().map(|volume| &volume.state) {
             Some(VolumeState::Lost | VolumeState::Deleting) => {

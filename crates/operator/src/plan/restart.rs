@@ -5,7 +5,7 @@
 
 use super::bootstrap::founded;
 use super::decision::{Action, Start, Step};
-use super::view::{View, broken, lost, quorum};
+use super::view::{View, broken, lost, quorum, trouble_of};
 use super::world::{Member, Phase, Store, VolumeState, World};
 use crate::api::OperationType::{self, AwaitQuorum, Bootstrap, Restart, Roll, ScaleUp};
 use crate::api::Origin;
@@ -125,10 +125,7 @@ pub(super) fn answering(world: &World) -> (usize, usize) {
     (members().filter(|member| member.word.is_some()).count(), members().count())
 }
 
-/// What Kubernetes says is wrong with the first pod that has trouble.
-pub(super) fn trouble(world: &World) -> Option<String> {
-    world.members.iter().find_map(|(name, member)| {
-        let trouble = member.pod.as_ref()?.trouble.as_ref()?;
-        Some(format!("pod {name}: {trouble}"))
-    })
+/// What Kubernetes says is wrong with the first member that has trouble.
+fn trouble(world: &World) -> Option<String> {
+    world.members.iter().find_map(|(name, member)| trouble_of(name, member))
 }

@@ -159,8 +159,7 @@ pub(super) fn lost(member: &Member, replace_after: Duration, now: Timestamp) -> 
     match (&volume.state, member.pod.as_ref().and_then(|pod| pod.exit)) {
         (VolumeState::Lost, _) => Some("Kubernetes reports its volume as lost".into()),
         (VolumeState::Deleting, _) => Some("its volume is being deleted".into()),
-        (_, Some(Exit::DataGone)) => Some("the store reports that its data is gone".into()),
-        (_, Some(Exit::Corrupt)) => Some("the store reports that its data is corrupt".into()),
+        (_, Some(exit @ (Exit::DataGone | Exit::Corrupt))) => Some(exit.says().into()),
         (VolumeState::Unreachable(since), _) if waited(*since, now) >= replace_after => {
             Some("the only node that can reach its volume is gone".into())
         }
@@ -171,6 +170,14 @@ pub(super) fn lost(member: &Member, replace_after: Duration, now: Timestamp) -> 
 /// For how long something has been so.
 pub(super) fn waited(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
+}
+
+/// What Kubernetes says is wrong with a member's volume or pod, for people.
+pub(super) fn trouble_of(name: &str, member: &Member) -> Option<String> {
+    // A pod waits for its volume, and knows less about why there is none.
+    let volume = || Some(format!("volume of {name}: {}", member.volume.as_ref()?.trouble.as_ref()?));
+    let pod = || Some(format!("pod {name}: {}", member.pod.as_ref()?.trouble.as_ref()?));
+    volume().or_else(pod)
 }
 
 /// True for a pod that neither Kubernetes nor the store sees working.

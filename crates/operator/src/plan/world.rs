@@ -111,6 +111,8 @@ pub struct Volume {
     pub state: VolumeState,
     /// What happens to the data behind the claim when the claim is deleted; `None` while it is not bound.
     pub kept: Option<bool>,
+    /// Why there is no volume behind the claim yet, where that is known.
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -129,13 +131,15 @@ pub struct Pod {
     /// Of the template it was made from.
     pub digest: String,
     pub initial_cluster: String,
+    /// Started to found a store if its volume is empty.
+    pub founds: bool,
     pub phase: Phase,
     pub ready: bool,
     /// Carries the label that the disruption budget counts.
     pub counted: bool,
     /// Why it cannot start or keep running as it is, in Kubernetes' words.
     pub trouble: Option<String>,
-    /// What the store said with its exit code when it ended last.
+    /// What the store said with its exit code, if it has ended and does not run again.
     pub exit: Option<Exit>,
 }
 
@@ -154,6 +158,26 @@ pub enum Exit {
     DataGone,
     Corrupt,
     Removed,
+}
+
+impl Exit {
+    /// One word for conditions and Events.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Exit::DataGone => "DataGone",
+            Exit::Corrupt => "DataDamaged",
+            Exit::Removed => "MemberRemoved",
+        }
+    }
+
+    /// What the store says with it.
+    pub fn says(self) -> &'static str {
+        match self {
+            Exit::DataGone => "the store reports that its data is gone",
+            Exit::Corrupt => "the store reports that its data is damaged",
+            Exit::Removed => "the store reports that this member was removed from the cluster",
+        }
+    }
 }
 
 /// What one member says about itself.

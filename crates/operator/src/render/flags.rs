@@ -47,10 +47,19 @@ pub fn flags(names: &Names, identity: &Identity, template: &Template) -> Vec<Str
     }
     if tls.peer.is_some() {
         certificates("peer-", "peer-client-cert-auth", PEER_CERTIFICATES);
+        // Instead of whether the caller's address leads back to a name in its certificate: pods change their addresses,
+        // and Kubernetes' DNS calls them by longer names than those they are certified for.
+        flags.push(("peer-cert-allowed-hostname".into(), names.host(identity.member)));
+        flags.push(("peer-skip-client-san-verification".into(), "true".into()));
     }
     flags.extend(template.options.flags().into_iter().map(|(name, value)| (name.to_string(), value)));
     flags.extend(options::allowed(&template.extra_args).map(|(name, value)| (name.clone(), value.clone())));
     flags.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
+}
+
+/// The `initial-cluster-state` with which an empty volume becomes a new store.
+pub fn founds() -> &'static str {
+    state(Start::New)
 }
 
 pub fn state(start: Start) -> &'static str {
@@ -63,7 +72,7 @@ pub fn state(start: Start) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{ClientTls, SecretRef, Tls};
+    use crate::api::{ClientTls, PeerTls, SecretRef, Tls};
 
     fn of(template: &Template) -> Vec<String> {
         let names = Names { cluster: "c".into(), namespace: "ns".into() };
@@ -81,6 +90,19 @@ mod tests {
             assert!(flags.iter().any(|f| f == flag), "{flag} is missing: {flags:?}");
         }
         assert!(flags.iter().any(|f| f == "--listen-peer-urls=http://0.0.0.0:2380"));
+    }
+
+    #[test]
+    fn members_are_known_by_the_clusters_name_in_their_certificates_and_not_by_their_address() {
+        let peer = PeerTls { secret_ref: SecretRef { name: "s".into() } };
+        let flags = of(&Template { tls: Some(Tls { client: None, peer: Some(peer) }), ..Template::default() });
+        for flag in [
+            "--peer-client-cert-auth=true",
+            "--peer-cert-allowed-hostname=c-a.c-peers.ns.svc",
+            "--peer-skip-client-san-verification=true",
+        ] {
+            assert!(flags.iter().any(|f| f == flag), "{flag} is missing: {flags:?}");
+        }
     }
 
     #[test]

@@ -24,6 +24,15 @@ impl Answers {
         self.statuses.iter().find(|(_, status)| status.leader != 0 && own(status)).map(|(name, _)| name.as_str())
     }
 
+    /// Voters that know a leader, those first that follow the one most name: a process that leads itself alone must not be
+    /// heard before a majority.
+    fn led(&self) -> Vec<String> {
+        let named = |leader| self.statuses.values().filter(|status| status.leader == leader).count();
+        let mut led: Vec<_> = self.statuses.iter().filter(|(_, status)| status.leader != 0 && !status.is_learner).collect();
+        led.sort_by_key(|(_, status)| std::cmp::Reverse(named(status.leader)));
+        led.into_iter().map(|(name, _)| name.clone()).collect()
+    }
+
     pub fn name_of(&self, id: MemberId) -> Option<&str> {
         let is = |status: &StatusResponse| status.header.as_ref().is_some_and(|header| header.member_id == id.0);
         self.statuses.iter().find(|(_, status)| is(status)).map(|(name, _)| name.as_str())
@@ -45,8 +54,7 @@ pub async fn ask(members: &BTreeMap<String, Member>) -> Answers {
     if !answers.statuses.is_empty() {
         answers.why_silent = "no member knows a leader".into();
     }
-    let led = answers.statuses.iter().filter(|(_, status)| status.leader != 0 && !status.is_learner);
-    for name in led.map(|(name, _)| name.clone()).collect::<Vec<_>>() {
+    for name in answers.led() {
         match members[&name].list().await {
             Ok(list) => {
                 answers.list = Some(list);
@@ -56,4 +64,17 @@ pub async fn ask(members: &BTreeMap<String, Member>) -> Answers {
         }
     }
     answers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_majority_is_heard_before_one_that_leads_itself() {
+        let led_by = |leader| StatusResponse { leader, ..StatusResponse::default() };
+        let statuses = [("a", 1), ("b", 2), ("c", 2), ("d", 0)].map(|(name, leader)| (name.to_string(), led_by(leader)));
+        let answers = Answers { statuses: statuses.into(), ..Answers::default() };
+        assert_eq!(answers.led(), ["b", "c", "a"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! A stage for the operator: a real kube-apiserver that stores in Keelson, and everything of a cluster that is not the
 //! operator played by the test: nodes, scheduler, kubelet, provisioner, garbage collector. Members are real processes.
 
+mod housekeeping;
 mod kubelet;
 mod network;
 mod operator;
@@ -22,7 +23,7 @@ use serde_json::json;
 
 pub use kubelet::Kubelet;
 pub use network::Network;
-pub use operator::Operator;
+pub use operator::{Operator, RIGHTS};
 
 pub const NAMESPACE: &str = "stage";
 const LIMIT: Duration = Duration::from_secs(120);
@@ -38,6 +39,16 @@ pub struct Stage {
 impl Stage {
     /// `members`: the program that runs as members.
     pub async fn set(members: Program) -> Result<Self> {
+        let program = members.path()?;
+        Self::build(|client, network| Kubelet::start(client, network, program)).await
+    }
+
+    /// Where pods are made to run by the test.
+    pub async fn without_kubelet() -> Result<Self> {
+        Self::build(|_, network| Kubelet::absent(network)).await
+    }
+
+    async fn build(kubelet: impl FnOnce(Client, Network) -> Kubelet) -> Result<Self> {
         let store = Server::start(Program::under_test()?, &[]).await?;
         let apiserver = ApiServer::start(&store.client_url()).await?;
         let client = client(&apiserver).await?;
@@ -69,13 +80,41 @@ impl Stage {
             // Admission taints every new node until a controller, which is not on stage, finds it ready.
             nodes.patch(name, &Default::default(), &Patch::Merge(json!({ "spec": { "taints": null } }))).await?;
         }
-        let kubelet = Kubelet::start(client.clone(), Network::new()?, members.path()?);
+        let kubelet = kubelet(client.clone(), Network::new()?);
         Ok(Self { client, kubelet, apiserver, _store: store })
     }
 
     /// The operator, with the rights its service account has by the chart.
     pub async fn operator(&self) -> Result<Operator> {
         Operator::start(&self.apiserver, self.client.clone()).await
+    }
+
+    /// The API server itself.
+    pub fn api_server(&self) -> &keelson_e2e::kubernetes::client::Client {
+        self.apiserver.client()
+    }
+
+    /// Ends the API server as a crash does.
+    pub fn api_server_goes(&mut self) {
+        self.apiserver.goes();
+    }
+
+    pub async fn api_server_returns(&mut self) -> Result<()> {
+        self.apiserver.returns().await
+    }
+
+    /// Waits until a condition has this reason and speaks of `what`, and an Event has told of that, too.
+    pub async fn complains(&self, name: &str, type_: &str, reason: &str, event: &str, what: &str) -> Result<()> {
+        let mut last = None;
+        let waited = wait::until(&format!("{name} is {type_} for {reason}"), LIMIT, async || {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            let status = self.clusters().get(name).await?.status.unwrap_or_default();
+            let complains = status.conditions.iter().any(|c| c.type_ == type_ && c.reason == reason && c.message.contains(what));
+            last = Some(status);
+            Ok(complains && self.kubelet.has_told(event, what))
+        })
+        .await;
+        waited.with_context(|| format!("{last:#?}\n{}", self.kubelet.story()))
     }
 
     pub fn clusters(&self) -> Api<EtcdCluster> {
@@ -118,7 +157,7 @@ impl Stage {
     }
 }
 
-fn is_settled(cluster: &EtcdCluster) -> bool {
+pub fn is_settled(cluster: &EtcdCluster) -> bool {
     let Some(status) = &cluster.status else {
         return false;
     };

@@ -20,6 +20,7 @@ const ACCOUNT: &str = "system:serviceaccount:keelson-system:keelson-operator";
 pub struct Operator {
     child: Child,
     log: PathBuf,
+    kubeconfig: PathBuf,
     _dir: TempDir,
 }
 
@@ -28,17 +29,9 @@ impl Operator {
         grant(client).await?;
         let dir = TempDir::with_prefix("keelson-operator-")?;
         let log = dir.path().join("log");
-        let child = Command::new(env!("CARGO_BIN_EXE_keelson-operator"))
-            .args(["--log-format=text", "--listen=127.0.0.1:0", "--lease-namespace=stage", "--default-version=3.7.3"])
-            .env("KUBECONFIG", apiserver.kubeconfig(Some(ACCOUNT))?)
-            .env("POD_NAME", format!("replica-{}", rand_suffix()))
-            .env("NO_COLOR", "1")
-            .stdin(Stdio::null())
-            .stdout(File::create(&log)?)
-            .stderr(File::options().append(true).open(&log)?)
-            .spawn()
-            .context("starting the operator")?;
-        Ok(Self { child, log, _dir: dir })
+        let kubeconfig = apiserver.kubeconfig(Some(ACCOUNT))?;
+        let child = spawn(&kubeconfig, &log)?;
+        Ok(Self { child, log, kubeconfig, _dir: dir })
     }
 
     /// As a crash does: in the middle of whatever it does.
@@ -46,6 +39,22 @@ impl Operator {
         // Both fail only for a process that has ended already.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+
+    /// Whether the process has ended by itself.
+    pub fn has_ended(&mut self) -> Result<bool> {
+        Ok(self.child.try_wait()?.is_some())
+    }
+
+    /// Starts it again where it was, as its pod's kubelet does.
+    pub fn again(&mut self) -> Result<()> {
+        self.kill();
+        self.child = spawn(&self.kubeconfig, &self.log)?;
+        Ok(())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     pub fn log(&self) -> String {
@@ -63,6 +72,23 @@ impl Drop for Operator {
         }
     }
 }
+
+fn spawn(kubeconfig: &Path, log: &Path) -> Result<Child> {
+    let log = File::options().create(true).append(true).open(log)?;
+    Command::new(env!("CARGO_BIN_EXE_keelson-operator"))
+        .args(["--log-format=text", "--listen=127.0.0.1:0", "--lease-namespace=stage", "--default-version=3.7.3"])
+        .env("KUBECONFIG", kubeconfig)
+        .env("POD_NAME", format!("replica-{}", rand_suffix()))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone()?)
+        .stderr(log)
+        .spawn()
+        .context("starting the operator")
+}
+
+/// What the rights of the operator are called.
+pub const RIGHTS: &str = NAME;
 
 /// The chart's own rules, and nothing more.
 async fn grant(client: Client) -> Result<()> {

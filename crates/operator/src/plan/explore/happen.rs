@@ -61,6 +61,14 @@ fn starts(state: &State, slot: usize) -> Option<State> {
 /// What a process does on an empty volume: found, join, or refuse; and ask again for as long as nobody answers.
 fn joins(after: &mut State, slot: usize, pod: &PodState) -> Option<Run> {
     if pod.start == Start::New {
+        after.refounded |= after.published;
+        // Ids follow from names: before anybody wrote, who founds again founds the same store.
+        let same = after.stores.iter().position(|store| matches!(&store.seats[..], [seat] if seat.slot == slot));
+        if let Some(store) = same.filter(|_| !after.published) {
+            let id = after.stores[store].seats[0].id;
+            after.slots[slot].volume.as_mut()?.content = Content::Data { store: store as u8, id, complete: true };
+            return Some(Run::Up);
+        }
         let id = after.next_id;
         after.next_id += 1;
         let seat = super::state::SeatState { id, slot, learner: false, started: true };
@@ -151,6 +159,10 @@ pub fn failures(state: &State, failing: Failing) -> Vec<(String, State)> {
             fails(format!("the data of m{slot} is corrupt"), &|after| {
                 stops(after, slot, Run::Starting);
                 after.slots[slot].volume.as_mut().expect("a volume").content = Content::Corrupt;
+            });
+            fails(format!("the volume of m{slot} is emptied"), &|after| {
+                stops(after, slot, Run::Starting);
+                after.slots[slot].volume.as_mut().expect("a volume").content = Content::Empty;
             });
         }
         if object.is_some() {

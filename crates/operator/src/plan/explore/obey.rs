@@ -185,6 +185,9 @@ fn kept(before: &State, after: &State, action: &Action) -> Result<(), String> {
 
 /// Rules that hold in every world, whatever happened.
 pub fn always(state: &State) -> Result<(), String> {
+    if state.refounded {
+        return Err("a second store was founded".into());
+    }
     let Some(store) = state.answering() else {
         return Ok(());
     };

@@ -23,6 +23,8 @@ pub struct State {
     pub budget: Option<u8>,
     /// The Service for clients exists: from then on somebody may have written.
     pub published: bool,
+    /// A process founded a store although somebody may have written to another.
+    pub refounded: bool,
     /// Those who answer have done so for a while.
     pub steady: bool,
     pub failures_left: u8,
@@ -131,6 +133,7 @@ impl State {
             stores: Vec::new(),
             budget: None,
             published: false,
+            refounded: false,
             steady: false,
             failures_left: failures,
             edits_left: edits,
@@ -298,10 +301,12 @@ impl State {
                 cluster_id: cluster_id(&volume.cluster),
                 state: if volume.deleting { VolumeState::Deleting } else { VolumeState::Intact },
                 kept: Some(volume.kept),
+                trouble: None,
             }),
             pod: pod.as_ref().map(|pod| Pod {
                 digest: format!("t{}", pod.template),
                 initial_cluster: pod.told.clone(),
+                founds: pod.start == Start::New,
                 phase: match pod.run {
                     Run::Ended => Phase::Ended,
                     Run::Terminating => Phase::Terminating,

@@ -1,6 +1,7 @@
 //! Rules 2, 5 and 11: one seed, adoption before founding, identity by id, volumes that stay.
 
 use super::*;
+use crate::api::condition::{AVAILABLE, QUORUM_LOST};
 
 /// A cluster that was just created.
 fn empty() -> World {
@@ -48,6 +49,29 @@ fn the_seed_founds_only_on_the_volume_that_was_made_for_it() {
 }
 
 #[test]
+fn no_process_that_could_found_again_is_left_when_clients_are_let_in() {
+    let available = |world: &World| plan(world).signs.iter().find(|sign| sign.type_ == AVAILABLE).and_then(|sign| sign.status);
+    let lost = |world: &World| plan(world).signs.iter().find(|sign| sign.type_ == QUORUM_LOST).and_then(|sign| sign.status);
+    let mut world = settled(1);
+    (world.cluster.reached, world.outdated) = (None, vec![Surrounding::ClientService]);
+    world.m("a").pod.as_mut().unwrap().founds = true;
+    assert_eq!(acts(&world), Action::DeletePod { name: "a".into() });
+    assert_eq!(available(&world), Some(false), "it goes away once more");
+    world.silent();
+    world.m("a").word = None;
+    world.m("a").pod.as_mut().unwrap().phase = Phase::Terminating;
+    assert!(waits(&world).contains("terminating"));
+    world.m("a").pod = None;
+    assert_eq!(acts(&world), Action::CreatePod { name: "a".into(), start: Start::Existing });
+    assert_eq!((available(&world), lost(&world)), (Some(false), Some(false)), "nobody has used it yet");
+    world.m("a").pod = Some(Pod { ready: false, ..pod() });
+    assert!(waits(&world).contains("a is not back yet"));
+    world = settled(1);
+    (world.cluster.reached, world.outdated) = (None, vec![Surrounding::ClientService]);
+    assert_eq!(acts(&world), Action::Apply(Surrounding::ClientService));
+}
+
+#[test]
 fn a_recorded_store_is_never_founded_again() {
     let mut world = empty();
     world.cluster.id = Some(STORE);
@@ -79,6 +103,20 @@ fn a_volume_without_an_id_was_never_in_use_and_is_founded_upon_only_if_it_is_alo
     let another = world.members["old"].clone();
     world.members.insert("older".into(), another);
     assert_eq!(acts(&world), Action::CreatePod { name: "old".into(), start: Start::Existing });
+}
+
+#[test]
+fn an_adopted_volume_is_never_deleted_to_start_over() {
+    let mut world = empty();
+    let unknown = Volume { member_id: None, cluster_id: None, ..volume(0) };
+    let object = Object { origin: Origin::Adopted, volume_uid: Some("volume-0".into()), ..unrecorded() };
+    let pod = Pod { ready: false, exit: Some(Exit::Corrupt), ..pod() };
+    let old = Member { object: Some(object), volume: Some(unknown), pod: Some(pod), word: None };
+    world.members.insert("old".into(), old);
+    assert!(waits(&world).contains("delete the claim to start empty"));
+    // Once somebody does, there is nothing left to keep.
+    world.m("old").volume.as_mut().unwrap().state = VolumeState::Deleting;
+    assert_eq!(acts(&world), Action::DeletePod { name: "old".into() });
 }
 
 #[test]

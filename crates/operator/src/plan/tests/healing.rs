@@ -63,6 +63,16 @@ fn a_member_whose_volume_is_lost_is_removed_to_be_added_anew() {
 }
 
 #[test]
+fn a_member_that_crashes_or_was_removed_keeps_its_volume() {
+    for exit in [None, Some(Exit::Removed)] {
+        let mut world = settled(3);
+        world.down("b");
+        world.m("b").pod.as_mut().unwrap().exit = exit;
+        assert_eq!(plan(&world).action, None, "{exit:?}");
+    }
+}
+
+#[test]
 fn a_member_that_answers_is_never_taken_for_lost() {
     for (what, lose) in losses() {
         let mut world = settled(3);
@@ -168,6 +178,22 @@ fn only_a_recorded_id_that_the_list_lacks_is_cleaned_up() {
     assert_eq!(acts(&world), Action::DeletePod { name: "b".into() });
     world.silent();
     assert!(plan(&world).action.is_none());
+}
+
+#[test]
+fn nobody_is_cleaned_up_after_who_still_follows_a_leader() {
+    let mut world = settled(3);
+    world.list().remove(1);
+    assert!(waits(&world).contains("still answers and follows a leader"));
+}
+
+#[test]
+fn a_list_that_lacks_several_members_is_not_believed() {
+    let mut world = settled(3);
+    world.list().truncate(1);
+    world.down("b");
+    world.down("c");
+    assert!(waits(&world).contains("the member list lacks b and c"));
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub fn volume(n: usize) -> Volume {
         cluster_id: Some(STORE),
         state: VolumeState::Intact,
         kept: Some(true),
+        trouble: None,
     }
 }
 
@@ -88,6 +89,7 @@ pub fn pod() -> Pod {
     Pod {
         digest: "old".into(),
         initial_cluster: "told".into(),
+        founds: false,
         phase: Phase::Live,
         ready: true,
         counted: true,

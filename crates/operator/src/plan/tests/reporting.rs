@@ -47,6 +47,33 @@ fn a_full_store_and_a_lost_volume_are_storage_trouble() {
 }
 
 #[test]
+fn what_the_store_says_when_it_ends_is_told_from_a_crash() {
+    let told = |exit, type_| {
+        let mut world = settled(3);
+        world.down("b");
+        let pod = world.m("b").pod.as_mut().unwrap();
+        (pod.exit, pod.trouble) = (exit, Some("CrashLoopBackOff: back-off".into()));
+        status(&world, type_)
+    };
+    assert_eq!(told(Some(Exit::Corrupt), STORAGE_HEALTHY), (Some(false), "DataDamaged"));
+    assert_eq!(told(Some(Exit::DataGone), STORAGE_HEALTHY), (Some(false), "DataGone"));
+    assert_eq!(told(Some(Exit::Removed), STORAGE_HEALTHY), (Some(true), "VolumesIntact"));
+    assert_eq!(told(Some(Exit::Removed), DEGRADED), (Some(true), "MemberRemoved"));
+    assert_eq!(told(None, DEGRADED), (Some(true), "PodInTrouble"));
+    assert_eq!(told(None, STORAGE_HEALTHY), (Some(true), "VolumesIntact"));
+}
+
+#[test]
+fn a_volume_that_cannot_be_made_is_named_before_the_pod_that_waits_for_it() {
+    let mut world = settled(3);
+    world.down("b");
+    world.m("b").volume.as_mut().unwrap().trouble = Some("StorageClass fast does not exist".into());
+    world.m("b").pod.as_mut().unwrap().trouble = Some("no node takes it".into());
+    assert_eq!(status(&world, STORAGE_HEALTHY), (Some(false), "NoVolume"));
+    assert!(waits(&world).contains("StorageClass fast does not exist"));
+}
+
+#[test]
 fn what_takes_too_long_is_reported_as_stuck_and_still_waited_for() {
     let mut world = settled(3);
     world.down("b");
