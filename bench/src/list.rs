@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 use keelson_api::etcdserverpb::RangeRequest;
-use tokio_stream::StreamExt;
 
 use crate::client::{self, Kv, PREFIX, PREFIX_END};
+use crate::count::Lister;
 use crate::measure::{Load, Measured, measure};
 use crate::mix::{self, Mix};
 use crate::scenario::Bench;
@@ -50,13 +50,14 @@ async fn lists(bench: &Bench, server: &Server, how: How) -> Result<Load> {
         _ => None,
     };
     let mut kv = client::kv(client::connect(&server.endpoint).await?);
+    let lister = Lister::connect(&server.endpoint).await?;
     let (start, mut times) = (Instant::now(), Latencies::default());
     for _ in 0..sizes.lists {
         let begin = Instant::now();
         let found = match how {
-            How::Unary => kv.range(everything()).await?.into_inner().kvs.len() as u64,
+            How::Unary => lister.list(everything(), false).await?,
             How::Paged => paged(&mut kv, sizes.page).await?,
-            How::Streamed => streamed(&mut kv).await?,
+            How::Streamed => lister.list(everything(), true).await?,
         };
         times.add(begin.elapsed());
         ensure!(found == sizes.list_objects, "listed {found} objects of {}", sizes.list_objects);
@@ -88,13 +89,4 @@ async fn paged(kv: &mut Kv, limit: i64) -> Result<u64> {
         // All pages at the first one's revision, as Kubernetes' continue tokens ask for.
         ensure!(revision > 0, "a page without a revision");
     }
-}
-
-async fn streamed(kv: &mut Kv) -> Result<u64> {
-    let mut chunks = kv.range_stream(everything()).await?.into_inner();
-    let mut found = 0;
-    while let Some(chunk) = chunks.next().await {
-        found += chunk?.range_response.map_or(0, |r| r.kvs.len() as u64);
-    }
-    Ok(found)
 }

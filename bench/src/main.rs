@@ -6,6 +6,7 @@ mod big;
 mod cgroup;
 mod client;
 mod compaction;
+mod count;
 mod facts;
 mod goals;
 mod join;

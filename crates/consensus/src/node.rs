@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::apply::{Applier, Observer};
 use crate::blocking::off_thread;
+use crate::codec;
 use crate::disk::LogDisk;
 use crate::log::Log;
 use crate::machine::{FlushedPosition, StateMachine};
@@ -118,8 +119,7 @@ impl Node {
         checkpoint: MakeCheckpoint,
     ) -> Result<Self, NodeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
-            // Two, so that an apply that waits for the disk does not hold up heartbeats.
-            .worker_threads(2)
+            .worker_threads(threads(options, &position)?)
             .max_blocking_threads(4)
             .thread_name("raft")
             .enable_all()
@@ -285,6 +285,20 @@ impl Node {
         // With its tasks goes the sender that keeps the log thread alive.
         runtime.shutdown_timeout(Duration::from_secs(5));
     }
+}
+
+/// Threads of consensus. Others are not to miss heartbeats while an apply waits for the disk: that takes two. A member that
+/// is alone has nobody to tell, and work that wanders between two threads costs it up to a tenth more. One that others join
+/// later keeps its one thread until it is started again.
+fn threads(options: &NodeOptions, position: &Position) -> io::Result<usize> {
+    let (_, stored) = codec::from_position(position)?;
+    let mut voters = stored.membership().voter_ids();
+    let is_alone = if stored.log_id().is_some() {
+        voters.eq([options.member_id])
+    } else {
+        options.initial_voters == [options.member_id]
+    };
+    Ok(if is_alone { 1 } else { 2 })
 }
 
 use openraft::async_runtime::instant::Instant;

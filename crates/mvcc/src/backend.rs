@@ -73,6 +73,10 @@ pub trait Backend: Send + Sync + 'static {
     fn get(&self, table: Table, key: &[u8], mode: ReadMode) -> Result<Option<Bytes>, GetError>;
     /// Opens a cursor over `table` that will not be moved past `end`.
     fn cursor(&self, table: Table, end: Option<&[u8]>) -> Self::Cursor<'_>;
+    /// The same for one pass over many rows, too many to be worth keeping in memory.
+    fn cursor_for_many(&self, table: Table, end: Option<&[u8]>) -> Self::Cursor<'_> {
+        self.cursor(table, end)
+    }
 }
 
 /// Why a point read gave nothing.

@@ -3,11 +3,11 @@
 
 use bytes::{Bytes, BytesMut};
 
-use crate::backend::{Backend, ReadMode};
+use crate::backend::{Backend, ReadMode, Table};
 use crate::encode::{kv_len, put_kv};
-use crate::key::KeyRange;
+use crate::key::{KeyRange, history_bounds};
 use crate::pin::Pin;
-use crate::read::{Query, ReadError, View, scan_history, user_key};
+use crate::read::{Query, ReadError, View, scan_from, scan_history, user_key};
 use crate::row;
 use crate::store::Store;
 
@@ -15,6 +15,9 @@ use crate::store::Store;
 const STRIDE: usize = 1024;
 /// Room beyond a piece's wanted size, so that its last entry seldom makes the buffer grow.
 const SLACK: usize = 16 << 10;
+
+/// Lists of more bytes are read past the cache: they would drive everything else out of it.
+const WORTH_CACHING: usize = 8 << 20;
 
 /// A range being read at one revision, in key order.
 pub struct List<B> {
@@ -136,7 +139,14 @@ impl<B: Backend> List<B> {
         }
         out.reserve(bytes + SLACK);
         let mut last = Vec::new();
-        scan_history(&self.pin.shared.backend, &self.rest, self.pin.revision, |escaped, at, row| {
+        let (from, to) = history_bounds(&self.rest);
+        let backend = &self.pin.shared.backend;
+        let cursor = if self.size.bytes > WORTH_CACHING {
+            backend.cursor_for_many(Table::History, to.as_deref())
+        } else {
+            backend.cursor(Table::History, to.as_deref())
+        };
+        scan_from(cursor, &from, self.pin.revision, |escaped, at, row| {
             if let Some((meta, value_at)) = row::decode_version(row, at)? {
                 last = user_key(escaped)?;
                 put_kv(&mut out, &last, &meta, &row[value_at..]);

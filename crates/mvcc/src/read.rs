@@ -269,11 +269,20 @@ pub(crate) fn scan_history<B: Backend>(
     backend: &B,
     range: &KeyRange,
     revision: i64,
-    mut visit: impl FnMut(&[u8], Revision, &[u8]) -> Result<bool, StorageError>,
+    visit: impl FnMut(&[u8], Revision, &[u8]) -> Result<bool, StorageError>,
 ) -> Result<(), StorageError> {
     let (from, to) = history_bounds(range);
-    let mut cursor = backend.cursor(Table::History, to.as_deref());
-    cursor.seek(&from)?;
+    scan_from(backend.cursor(Table::History, to.as_deref()), &from, revision, visit)
+}
+
+/// The same, from `from` to the end of a cursor over the history.
+pub(crate) fn scan_from<C: Cursor>(
+    mut cursor: C,
+    from: &[u8],
+    revision: i64,
+    mut visit: impl FnMut(&[u8], Revision, &[u8]) -> Result<bool, StorageError>,
+) -> Result<(), StorageError> {
+    cursor.seek(from)?;
     let mut key: Vec<u8> = Vec::new();
     let mut done_with_key = false;
     let mut steps = 0;

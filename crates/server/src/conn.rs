@@ -1,6 +1,9 @@
 //! One connection: its first bytes tell HTTP/2 from HTTP/1, and each request goes to gRPC or to
 //! plain HTTP by its content type.
 
+mod gather;
+
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,6 +22,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
+use self::gather::{Outlet, gather};
 use crate::config::Config;
 use crate::grpc::{Call, Respond, is_grpc};
 use crate::member::Member;
@@ -31,6 +35,11 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const FIRST_BYTES: Duration = Duration::from_secs(30);
 /// How long calls that are under way may take once the process stops.
 const DRAIN: Duration = Duration::from_secs(2);
+
+/// How long a client that broke the protocol is given to hear of it.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Bytes of a frame that clients may send.
+const MAX_FRAME: u32 = 256 << 10;
 
 /// Which requests a listener takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,34 +117,60 @@ async fn first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, 
 }
 
 async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
+    let (io, outlet) = gather(io);
     let handshake = h2::server::Builder::new()
         .initial_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
         .max_concurrent_streams(member.config.max_concurrent_streams)
         .max_header_list_size(64 << 10)
         .max_send_buffer_size(1 << 20)
+        .max_frame_size(MAX_FRAME)
         .handshake::<_, Bytes>(io);
-    let Ok(Ok(mut connection)) = tokio::time::timeout(FIRST_BYTES, handshake).await else { return };
+    let mut handshake = std::pin::pin!(handshake);
+    let shaken = tokio::time::timeout(FIRST_BYTES, driven(&outlet, |cx| handshake.as_mut().poll(cx))).await;
+    let Ok(Some(Ok(mut connection))) = shaken else { return };
     let stopping = member.clone();
     let mut stopped = std::pin::pin!(stopping.stopped());
     let mut told = false;
     let mut unanswered = std::pin::pin!(unanswered_ping(connection.ping_pong(), &member.config));
     loop {
         tokio::select! {
-            accepted = connection.accept() => match accepted {
-                Some(Ok((request, respond))) => {
+            accepted = driven(&outlet, |cx| connection.poll_accept(cx)) => match accepted {
+                Some(Some(Ok((request, respond)))) => {
                     tokio::spawn(request_of_http2(member.clone(), request, respond, surface));
                 }
-                // The client is gone or has broken the protocol; h2 has said so to it.
-                Some(Err(_)) | None => return,
+                // The client is gone or has broken the protocol, and has been told.
+                Some(Some(Err(_)) | None) | None => break,
             },
             () = &mut stopped, if !told => {
                 told = true;
                 connection.graceful_shutdown();
             }
-            () = &mut unanswered => return,
+            () = &mut unanswered => break,
         }
     }
+    // Nobody waits for a client that does not take its last words.
+    let _ = tokio::time::timeout(LAST_WORDS, poll_fn(|cx| outlet.poll(cx))).await;
+}
+
+/// Drives the protocol, and sends what it had to say whenever it has no more; `None` if that fails.
+async fn driven<T, R>(outlet: &Outlet<T>, mut protocol: impl FnMut(&mut Context<'_>) -> Poll<R>) -> Option<R>
+where
+    T: AsyncWrite + Unpin,
+{
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(result) = protocol(cx) {
+                return Poll::Ready(Some(result));
+            }
+            match outlet.poll(cx) {
+                Poll::Ready(Err(_)) => return Poll::Ready(None),
+                Poll::Ready(Ok(())) if outlet.was_full() => {}
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    })
+    .await
 }
 
 /// Pings the client now and then; ends when one is not answered in time.

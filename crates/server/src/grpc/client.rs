@@ -18,6 +18,8 @@ use crate::metrics::Traffic;
 /// Bytes that a peer may send ahead on one stream, and on all together.
 const WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
+/// Bytes of a frame that a peer may send.
+const MAX_FRAME: u32 = 256 << 10;
 /// Bytes of a message between members: a run of log entries, commands on their way to the leader, or a piece of a file.
 pub const MAX_MESSAGE: usize = 64 << 20;
 
@@ -62,6 +64,7 @@ impl Connection {
             .initial_window_size(WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buffer_size(WINDOW as usize)
+            .max_frame_size(MAX_FRAME)
             .handshake(io);
         let (requests, mut connection) = handshake.await.map_err(unsent)?;
         let pings = connection.ping_pong();

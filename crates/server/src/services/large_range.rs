@@ -15,7 +15,7 @@ use crate::grpc::{Pieces, Status};
 use crate::member::{Member, read_error};
 
 /// Bytes of a piece.
-const PIECE: usize = 512 << 10;
+const PIECE: usize = 1 << 20;
 /// gRPC's own limit of a message.
 const MAX_MESSAGE: usize = i32::MAX as usize;
 

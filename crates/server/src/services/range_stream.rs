@@ -11,7 +11,7 @@ use keelson_state as state;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::large_range::{self, Entries};
-use crate::grpc::{FrameError, MessageReader, Respond, Sender, Status, put_header};
+use crate::grpc::{FrameError, Gone, MessageReader, Respond, Sender, Status, put_header};
 use crate::member::{Member, State};
 
 /// Key of field 1 of a `RangeStreamResponse`: the `RangeResponse`.
@@ -65,12 +65,21 @@ async fn send_list(member: &Arc<Member>, query: Query, sender: &mut Sender) -> R
         if next.is_empty() {
             break;
         }
-        if sender.send_framed(framed(&[&std::mem::replace(&mut piece, next)])).await.is_err() {
+        if send_parts(sender, [std::mem::replace(&mut piece, next)]).await.is_err() {
             return Ok(false);
         }
     }
     // A client that has got as many keys as it asked for reads no further: the header comes with the last of them.
-    Ok(sender.send_framed(framed(&[&head, &piece, &tail])).await.is_ok())
+    Ok(send_parts(sender, [head, piece, tail]).await.is_ok())
+}
+
+/// Sends a `RangeResponse`, given in encoded parts, as one message.
+async fn send_parts<const N: usize>(sender: &mut Sender, parts: [Bytes; N]) -> Result<(), Gone> {
+    sender.send_framed(start(parts.iter().map(Bytes::len).sum())).await?;
+    for part in parts {
+        sender.send_framed(part).await?;
+    }
+    Ok(())
 }
 
 async fn send_whole(member: &Arc<Member>, request: RangeRequest, sender: &mut Sender) -> Result<bool, Status> {
@@ -88,15 +97,13 @@ async fn send_whole(member: &Arc<Member>, request: RangeRequest, sender: &mut Se
     Ok(sender.send(&RangeStreamResponse { range_response: Some(whole) }).await.is_ok())
 }
 
-/// A `RangeResponse`, given in encoded parts, as a whole message in its frame.
-fn framed(parts: &[&[u8]]) -> Bytes {
-    let inner: usize = parts.iter().map(|p| p.len()).sum();
+/// What comes before a `RangeResponse` of so many bytes: the frame's header, and the field's.
+fn start(inner: usize) -> Bytes {
     let length = 1 + encoded_len_varint(inner as u64) + inner;
-    let mut out = BytesMut::with_capacity(5 + length);
+    let mut out = BytesMut::with_capacity(16);
     put_header(&mut out, length);
     out.put_u8(RANGE_RESPONSE);
     encode_varint(inner as u64, &mut out);
-    parts.iter().for_each(|part| out.extend_from_slice(part));
     out.freeze()
 }
 
@@ -108,11 +115,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_framed_piece_is_a_message_with_its_entries() {
+    fn entries_and_what_comes_before_them_are_a_message() {
         let kv = KeyValue { key: "k".into(), value: vec![7; 300].into(), ..KeyValue::default() };
         let response = RangeResponse { kvs: vec![kv; 3], ..RangeResponse::default() };
         let encoded = response.encode_to_vec();
-        let frame = framed(&[&encoded[..7], &encoded[7..]]);
+        let frame = [&start(encoded.len())[..], &encoded].concat();
         assert_eq!(frame[1..5], u32::try_from(frame.len() - 5).unwrap().to_be_bytes());
         let message = RangeStreamResponse::decode(&frame[5..]).unwrap();
         assert_eq!(message.range_response, Some(response));
