@@ -7,7 +7,7 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build image run test simulate chaos soak fuzz bench verify peers node-peers up down e2e-node
+.PHONY: help setup setup-build build image run test simulate chaos soak fuzz bench verify peers node-peers up down e2e-node e2e-node-if-able
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
@@ -77,10 +77,19 @@ e2e-node: build node-peers
 	@trap 'e2e/node/down.sh --keep-logs' EXIT; \
 	$(CARGO) test --release --locked -p keelson-e2e --test e2e -- node:: --include-ignored --test-threads=1 --nocapture
 
+# Everything. What comes last says how many tests there were; what came before it and failed fails this too.
 test: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(SIMULATE)
-	$(CARGO) test --release --locked --workspace --no-fail-fast
+	@status=0; $(MAKE) --no-print-directory e2e-node-if-able || status=$$?; \
+	$(CARGO) test --release --locked --workspace --no-fail-fast && exit $$status
+
+# The operator's tests on a whole Kubernetes, where there can be one. A landing must not do without them.
+e2e-node-if-able:
+	@why=$$(e2e/node/able.sh); \
+	if [ -z "$$why" ]; then $(MAKE) --no-print-directory e2e-node; \
+	elif [ "$$CI" = true ]; then echo "The tests on a whole Kubernetes cannot run here: $$why" >&2; exit 1; \
+	else echo "SKIPPED: the tests of the operator on a whole Kubernetes (make e2e-node): $$why"; fi
 
 # A build of its own: in it the clock can stand still.
 SIM_SECONDS ?= 60

@@ -10,6 +10,8 @@ use keelson_api::keelson::Command;
 use keelson_mvcc::Backend;
 use keelson_state::{Machine, Position, Reply};
 use keelson_storage::LogError;
+use openraft::async_runtime::instant::Instant;
+use openraft::async_runtime::watch::WatchReceiver;
 use openraft::errors::{InitializeError, RaftError};
 use openraft::{Config, EmptyNode, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -292,7 +294,7 @@ impl Node {
 /// later keeps its one thread until it is started again.
 fn threads(options: &NodeOptions, position: &Position) -> io::Result<usize> {
     let (_, stored) = codec::from_position(position)?;
-    let mut voters = stored.membership().voter_ids();
+    let voters = stored.membership().voter_ids();
     let is_alone = if stored.log_id().is_some() {
         voters.eq([options.member_id])
     } else {
@@ -300,9 +302,6 @@ fn threads(options: &NodeOptions, position: &Position) -> io::Result<usize> {
     };
     Ok(if is_alone { 1 } else { 2 })
 }
-
-use openraft::async_runtime::instant::Instant;
-use openraft::async_runtime::watch::WatchReceiver;
 
 async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine, peers: Peers) -> Result<Raft, NodeError> {
     let election = options.election_ms;
