@@ -31,8 +31,8 @@ make_node() {
         in_node "$i" ip addr add "$ip/24" dev eth0
         in_node "$i" ip link set eth0 up
         for ((j = 1; j < i; j++)); do
-            in_node "$j" ip route add "$(pods_of "$i")" via "$ip"
-            in_node "$i" ip route add "$(pods_of "$j")" via "$(node_ip "$j")"
+            in_node "$j" ip route replace "$(pods_of "$i")" via "$ip"
+            in_node "$i" ip route replace "$(pods_of "$j")" via "$(node_ip "$j")"
         done
     fi
     # Everything beyond: Services, before kube-proxy turns them into pods.

@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         }
         Ok(config::Outcome::Run(config)) => run::run(*config),
         Err(e) => {
-            eprintln!("{e}\nRun keelson --help for all flags.");
+            eprintln!("{e} (keelson --help lists all flags)");
             ExitCode::from(exit::USAGE)
         }
     }

@@ -3,10 +3,12 @@
 mod audit;
 mod kubectl;
 mod load;
+mod machine;
 mod place;
 
 pub use kubectl::{etcdctl, helm, kubectl};
 pub use load::{Load, Report};
+pub use machine::Lost;
 pub use place::{LIMIT, Place, install};
 
 /// Printed by tests, for the table in e2e/README.md.

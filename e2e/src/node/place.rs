@@ -1,5 +1,6 @@
 //! A namespace for one test, with the operator looking after it.
 
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -107,6 +108,46 @@ impl Place {
         let members = self.members(name).await?;
         let leader = members.iter().find(|member| member["role"] == "Leader").context("a leader")?;
         Ok(leader["name"].as_str().context("a name")?.to_string())
+    }
+
+    /// What the status says under one condition; null if there is none.
+    pub async fn condition(&self, name: &str, kind: &str) -> Result<Value> {
+        let cluster = self.get(&["etcdcluster", name]).await?;
+        let conditions = cluster["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        Ok(conditions.into_iter().find(|condition| condition["type"] == kind).unwrap_or(Value::Null))
+    }
+
+    /// Waits until a condition has that status and its reason or message says so; answers how long that took.
+    pub async fn says(&self, name: &str, kind: &str, status: &str, what: &str) -> Result<Duration> {
+        let began = Instant::now();
+        let mut last = Value::Null;
+        let waited = wait::until(&format!("{kind} is {status} and says {what:?}"), LIMIT, async || {
+            tokio::time::sleep(LOOK).await;
+            last = self.condition(name, kind).await?;
+            let text = format!("{} {}", last["reason"], last["message"]);
+            Ok(last["status"] == status && text.contains(what))
+        })
+        .await;
+        match waited {
+            Ok(()) => Ok(began.elapsed()),
+            Err(error) => Err(error.context(format!("it is {last}")).context(self.story(name).await)),
+        }
+    }
+
+    /// The folder of a claim's volume, which this machine sees as its node does.
+    pub async fn folder(&self, claim: &str) -> Result<PathBuf> {
+        let claim = self.get(&["persistentvolumeclaim", claim]).await?;
+        let volume = claim["spec"]["volumeName"].as_str().context("a bound claim")?;
+        let volume = self.get(&["persistentvolume", volume]).await?;
+        let path = volume["spec"]["hostPath"]["path"].as_str().or(volume["spec"]["local"]["path"].as_str());
+        Ok(path.context("a volume that is a folder")?.into())
+    }
+
+    /// The pods of a cluster.
+    pub async fn pods(&self, name: &str) -> Result<Vec<Value>> {
+        let mut pods = self.get(&["pods", "--selector", &format!("keelson.dev/cluster={name}")]).await?;
+        let Value::Array(pods) = pods["items"].take() else { bail!("no list of pods") };
+        Ok(pods)
     }
 
     /// Reasons of the Events that tell of a cluster.

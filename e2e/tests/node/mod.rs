@@ -5,10 +5,15 @@ mod on_a_node {
     mod apiserver;
     mod certificates;
     mod chart;
+    mod damaged;
     mod drains;
     mod grows;
+    mod halts;
     mod heals;
+    mod loses;
     mod neighbours;
+    mod pauses;
+    mod quorum;
     mod replaces;
     mod returns;
     mod rolls;

@@ -1,6 +1,6 @@
 //! What a pod's status says, in the planner's words.
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStateTerminated, ContainerStatus, Pod};
 use kube::ResourceExt;
 
 use crate::api::{annotation, label};
@@ -18,6 +18,9 @@ const TROUBLES: &[&str] = &[
     "RunContainerError",
     "CrashLoopBackOff",
 ];
+
+/// Letters of a process' last line that are passed on.
+const LAST_WORDS: usize = 200;
 
 pub fn seen(pod: &Pod) -> Seen {
     let note = |key: &str| pod.annotations().get(key).cloned().unwrap_or_default();
@@ -62,9 +65,15 @@ fn waits(container: &ContainerStatus) -> Option<String> {
     let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let ended = ended.map(|ended| match store::exit(ended.exit_code) {
         Some(exit) => format!("; {} (exit code {})", exit.says(), ended.exit_code),
-        None => format!("; it ended with code {}, {}", ended.exit_code, ended.reason.as_deref().unwrap_or("no reason")),
+        None => format!("; it ended with code {}, {}{}", ended.exit_code, ended.reason.as_deref().unwrap_or("no reason"), last_words(ended)),
     });
     Some(format!("{reason}: {message}{}", ended.unwrap_or_default()))
+}
+
+/// The last line that a process wrote, which says why it ended.
+fn last_words(ended: &ContainerStateTerminated) -> String {
+    let line = ended.message.as_deref().and_then(|message| message.lines().rev().find(|line| !line.trim().is_empty()));
+    line.map_or_else(String::new, |line| format!(": {}", line.trim().chars().take(LAST_WORDS).collect::<String>()))
 }
 
 fn unscheduled(pod: &Pod) -> Option<String> {
@@ -110,8 +119,9 @@ mod tests {
     #[test]
     fn exit_codes_of_the_store_are_told_in_words() {
         let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off" } });
-        for (code, says) in [(65, "data is damaged"), (66, "data is gone"), (67, "was removed"), (1, "code 1, Error")] {
-            let trouble = of(waiting.clone(), json!({ "terminated": { "exitCode": code, "reason": "Error" } })).trouble;
+        for (code, says) in [(65, "data is damaged"), (66, "data is gone"), (67, "was removed"), (1, "code 1, Error: no flag x")] {
+            let ended = json!({ "exitCode": code, "reason": "Error", "message": "begins\nno flag x\n" });
+            let trouble = of(waiting.clone(), json!({ "terminated": ended })).trouble;
             assert!(trouble.as_ref().is_some_and(|trouble| trouble.contains(says)), "{code}: {trouble:?}");
         }
     }

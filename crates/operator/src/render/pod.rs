@@ -116,6 +116,8 @@ fn container(template: &Template, args: Vec<String>, mounts: Vec<VolumeMount>) -
         startup_probe: Some(probe("/livez", 5, 120)),
         liveness_probe: Some(probe("/livez", 10, 6)),
         readiness_probe: Some(probe("/readyz", 5, 3)),
+        // What a process that failed said last is told along with its exit code.
+        termination_message_policy: Some("FallbackToLogsOnError".into()),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             read_only_root_filesystem: Some(true),
