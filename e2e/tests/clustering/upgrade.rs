@@ -125,9 +125,8 @@ async fn members_are_upgraded_one_by_one_under_load_and_the_format_rises_after_t
     // No way back, for a member or for one that comes.
     cluster.members[2].stop().await?;
     let saying = format!("has format {new}, this build understands up to {old}");
-    let saying = format!("data directory {} {saying}", cluster.members[2].data_dir().display());
-    is_refused(&mut cluster.members[2], old, &saying)
-        .await?;
+    let of_its_data = format!("data directory {} {saying}", cluster.members[2].data_dir().display());
+    is_refused(&mut cluster.members[2], old, &of_its_data).await?;
     build(&mut cluster.members[2], new);
     cluster.members[2].restart().await?;
     let (fourth, _) = cluster.add(0, false).await?;
