@@ -48,10 +48,11 @@ fn rights_are_few() {
 }
 
 #[test]
-fn with_one_namespace_only_nodes_and_volumes_are_seen_beyond_it() {
+fn with_one_namespace_only_nodes_volumes_and_storage_classes_are_seen_beyond_it() {
     let objects = render(&[r#"watchNamespace="db""#]).unwrap();
     let beyond = rights(&objects, "ClusterRole");
-    assert!(beyond.iter().all(|right| right.starts_with("nodes:") || right.starts_with("persistentvolumes:")), "{beyond:?}");
+    let known = ["nodes:", "persistentvolumes:", "storageclasses:"];
+    assert!(beyond.iter().all(|right| known.iter().any(|known| right.starts_with(known))), "{beyond:?}");
     let role = of(&objects, "Role").into_iter().find(|role| role["metadata"]["namespace"] == "db").expect("a role in it");
     assert!(!role["rules"].as_array().unwrap().is_empty());
     let args = of(&objects, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"].to_string();

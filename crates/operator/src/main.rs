@@ -17,6 +17,10 @@ use kube::Client;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// It gives memory back that was needed once, when all clusters were looked at at the same time.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How soon the API server is asked again at the start, and how long at most an answer or the next attempt is waited for.
 const REACH_AGAIN: Duration = Duration::from_secs(1);
 const REACH_LIMIT: Duration = Duration::from_secs(10);

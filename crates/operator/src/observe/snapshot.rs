@@ -64,20 +64,20 @@ impl Snapshot {
         let budgets = Api::<PodDisruptionBudget>::namespaced(client.clone(), namespace);
         let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
         let mut snapshot = Self {
-            members: lean(members.list(&of).await.map_err(failed("EtcdMembers"))?.items),
-            pods: lean(pods.list(&of).await.map_err(failed("pods"))?.items),
-            claims: lean(claims.list(&of).await.map_err(failed("volume claims"))?.items),
+            members: members.list(&of).await.map_err(failed("EtcdMembers"))?.items.into_iter().map(lean).collect(),
+            pods: pods.list(&of).await.map_err(failed("pods"))?.items.into_iter().map(lean).collect(),
+            claims: claims.list(&of).await.map_err(failed("volume claims"))?.items.into_iter().map(lean).collect(),
             volumes: BTreeMap::new(),
             unbound: BTreeMap::new(),
             nodes: None,
-            budget: budgets.get_opt(&names.cluster).await.map_err(failed("the disruption budget"))?,
-            peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?,
-            client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?,
-            connection: secrets.get_opt(&names.connection()).await.map_err(failed("the connection Secret"))?,
+            budget: budgets.get_opt(&names.cluster).await.map_err(failed("the disruption budget"))?.map(lean),
+            peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?.map(lean),
+            client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?.map(lean),
+            connection: secrets.get_opt(&names.connection()).await.map_err(failed("the connection Secret"))?.map(lean),
             certificates: None,
             no_peer_certificates: None,
             names: names.clone(),
-            cluster,
+            cluster: lean(cluster),
         };
         snapshot.certificates =
             snapshot.read_certificates(&secrets).await.map_err(failed("the Secret with client certificates"))?;
@@ -87,7 +87,7 @@ impl Snapshot {
         for name in bound {
             let volume =
                 Api::<PersistentVolume>::all(client.clone()).get_opt(&name).await.map_err(failed("persistent volumes"))?;
-            snapshot.volumes.extend(volume.map(|volume| (name, volume)));
+            snapshot.volumes.extend(volume.map(|volume| (name, lean(volume))));
         }
         snapshot.unbound = unbound(client, &snapshot.claims).await.map_err(failed("storage classes"))?;
         if !snapshot.calm() {
@@ -159,9 +159,9 @@ impl Snapshot {
 }
 
 /// Without what only server-side apply needs, which is most of many objects: they are kept until the next look.
-fn lean<K: ResourceExt>(mut objects: Vec<K>) -> Vec<K> {
-    objects.iter_mut().for_each(|object| object.managed_fields_mut().clear());
-    objects
+fn lean<K: ResourceExt>(mut object: K) -> K {
+    *object.managed_fields_mut() = Vec::new();
+    object
 }
 
 /// Claims wait for a StorageClass that does not exist without a word in their status.

@@ -23,7 +23,7 @@ use serde_json::json;
 
 pub use kubelet::Kubelet;
 pub use network::Network;
-pub use operator::{Operator, RIGHTS};
+pub use operator::{ACCOUNT, Operator, RIGHTS};
 
 pub const NAMESPACE: &str = "stage";
 const LIMIT: Duration = Duration::from_secs(120);

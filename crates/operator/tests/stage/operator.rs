@@ -15,7 +15,8 @@ use tempfile::TempDir;
 use super::NAMESPACE;
 
 const NAME: &str = "keelson-operator";
-const ACCOUNT: &str = "system:serviceaccount:keelson-system:keelson-operator";
+/// Whom the API server takes the operator for.
+pub const ACCOUNT: &str = "system:serviceaccount:keelson-system:keelson-operator";
 
 pub struct Operator {
     child: Child,

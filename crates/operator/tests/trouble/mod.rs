@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use k8s_openapi::api::authorization::v1::SubjectAccessReview;
 use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::rbac::v1::ClusterRole;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -15,7 +16,7 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PostParams};
 use serde_json::json;
 
-use crate::stage::{RIGHTS, Stage, members};
+use crate::stage::{ACCOUNT, NAMESPACE, RIGHTS, Stage, members};
 use crate::{ALONE, LIMIT, has, put};
 
 /// Who nobody has touched keeps these.
@@ -81,6 +82,14 @@ async fn cordon(stage: &Stage, unschedulable: bool) -> Result<()> {
     Ok(())
 }
 
+async fn may_not_touch_pods(stage: &Stage) -> Result<bool> {
+    let pods = json!({ "namespace": NAMESPACE, "verb": "create", "resource": "pods" });
+    let review = json!({ "metadata": {}, "spec": { "user": ACCOUNT, "resourceAttributes": pods } });
+    let reviews = Api::<SubjectAccessReview>::all(stage.client.clone());
+    let answer = reviews.create(&PostParams::default(), &serde_json::from_value(review)?).await?;
+    Ok(!answer.status.context("a review has an answer")?.allowed)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_rights_or_an_api_server_nobody_is_touched() -> Result<()> {
     let _alone = ALONE.lock().await;
@@ -96,6 +105,8 @@ async fn without_rights_or_an_api_server_nobody_is_touched() -> Result<()> {
     let mut fewer = rights.clone();
     fewer.rules.get_or_insert_default().retain(|rule| !rule.resources.iter().flatten().any(|resource| resource == "pods"));
     roles.replace(RIGHTS, &PostParams::default(), &fewer).await?;
+    // The API server hears of it a moment later itself.
+    wait::until("the rights are gone", LIMIT, async || may_not_touch_pods(&stage).await).await?;
     let victim = members(&settled)[0].clone();
     stage.api::<Pod>().delete(&victim, &DeleteParams::default()).await?;
     stage.complains("db", PROGRESSING, "Failed", "Failed", "forbidden").await?;

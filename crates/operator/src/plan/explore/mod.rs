@@ -15,9 +15,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::plan;
 use super::{Decision, World, quorum};
-use crate::api::OperationType;
+use crate::api::{OperationType, Origin};
 use obey::Extent;
-use state::{BAD, Run, State};
+use state::{BAD, Content, Run, State};
 
 /// More worlds than this take too long to be part of every test run.
 const LIMIT: usize = 3_000_000;
@@ -132,10 +132,13 @@ fn next(scope: &Scope, state: &State, decision: &Decision) -> Result<(Ways, Ways
 /// Nothing moves any more: that must be what was asked for, or nobody's fault.
 fn rests_well(state: &State, decision: &Decision) -> Result<(), String> {
     let Some((needed, complete)) = happen::data(state) else {
-        return match state.spec.1 {
-            BAD => Ok(()),
-            _ => Err("nothing was founded".into()),
-        };
+        // A volume that was there before is not taken away, whatever is wrong with it: its owner is told.
+        let theirs = state.slots.iter().any(|slot| {
+            let adopted = slot.object.as_ref().is_some_and(|object| object.origin == Origin::Adopted);
+            adopted && slot.volume.as_ref().is_some_and(|volume| volume.content == Content::Corrupt)
+        });
+        let said = decision.course.as_ref().is_some_and(|course| course.blocked_by.is_some());
+        return if state.spec.1 == BAD || (theirs && said) { Ok(()) } else { Err("nothing was founded".into()) };
     };
     if complete < needed {
         // The data of a majority is gone: to say so is all that may be done.
