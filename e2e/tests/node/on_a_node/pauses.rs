@@ -1,7 +1,8 @@
 //! A paused cluster is left as it is, whatever its spec says, until it is no longer paused.
 
 use anyhow::{Result, ensure};
-use keelson_e2e::node::{Load, Place};
+use keelson_e2e::node::{LIMIT, Load, Place};
+use keelson_e2e::wait;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -15,12 +16,11 @@ async fn a_paused_cluster_is_left_alone_under_load() -> Result<()> {
     place.edit("db", json!({ "paused": true })).await?;
     place.says("db", "Progressing", "False", "Paused").await?;
     place.edit("db", json!({ "replicas": 3, "options": { "snapshotCount": 5000 } })).await?;
-    // The operator has seen the edit when the generation that it has observed is that of the edit.
-    let seen = async || {
+    wait::until("the operator has seen the edit", LIMIT, async || {
         let cluster = place.get(&["etcdcluster", "db"]).await?;
         Ok(cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"])
-    };
-    keelson_e2e::wait::until("the edit is seen", keelson_e2e::node::LIMIT, seen).await?;
+    })
+    .await?;
     load.goes_on(200).await?;
     let pods = place.pods("db").await?;
     ensure!(pods.len() == 1, "a paused cluster grew to {} pods", pods.len());

@@ -1,7 +1,7 @@
 //! Members lost at once: two of five are replaced; two of three are a lost quorum, of which nothing is deleted.
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{Load, Place, figure, kubectl};
+use keelson_e2e::node::{LIMIT, Load, Place, figure, kubectl};
 use keelson_e2e::wait;
 use serde_json::{Value, json};
 
@@ -87,7 +87,7 @@ async fn a_lost_quorum_is_told_of_and_comes_back_with_its_members() -> Result<()
         place.kubectl(&["delete", "pod", name, "--wait=false"]).await?;
     }
     figure("a lost quorum is told of", format!("{:.1?}", place.says("db", "QuorumLost", "True", "").await?));
-    wait::until("both pods wait for a node", keelson_e2e::node::LIMIT, async || {
+    wait::until("both pods wait for a node", LIMIT, async || {
         let pods = place.pods("db").await?;
         Ok(pods.iter().filter(|pod| pod["status"]["phase"] == "Pending").count() == 2)
     })
