@@ -12,14 +12,14 @@ const THIS: u32 = 1;
 /// What every refusal for a format that is too new advises.
 pub const ADVICE: &str = "start a newer keelson";
 
-/// Newest format that this process understands. `KEELSON_FORMAT` makes it claim another one, so that tests can run two
-/// versions side by side while there is one.
+/// Newest format that this process understands. `KEELSON_FORMAT` makes it claim the next one, so that tests can run two
+/// versions side by side while there is one. It is for nothing else: what has once got that format no build opens without it.
 #[must_use]
 pub fn newest() -> u32 {
     static NEWEST: OnceLock<u32> = OnceLock::new();
     *NEWEST.get_or_init(|| {
         let claimed = std::env::var("KEELSON_FORMAT").ok().and_then(|v| v.parse().ok());
-        claimed.filter(|format| *format >= OLDEST).unwrap_or(THIS)
+        claimed.filter(|format| (OLDEST..=THIS + 1).contains(format)).unwrap_or(THIS)
     })
 }
 

@@ -59,6 +59,8 @@ pub struct NodeOptions {
     pub election_ms: u64,
     /// Applied entries kept in the log for members that lag.
     pub entries_to_keep: u64,
+    /// Other members are there, or are going to be.
+    pub expects_others: bool,
 }
 
 /// The node could not be started or has failed.
@@ -291,16 +293,12 @@ impl Node {
 
 /// Threads of consensus. Others are not to miss heartbeats while an apply waits for the disk: that takes two. A member that
 /// is alone has nobody to tell, and work that wanders between two threads costs it up to a tenth more. One that others join
-/// later keeps its one thread until it is started again.
+/// though nobody expected it keeps its one thread until it is started again, on a state that knows of them.
 fn threads(options: &NodeOptions, position: &Position) -> io::Result<usize> {
     let (_, stored) = codec::from_position(position)?;
     let voters = stored.membership().voter_ids();
-    let is_alone = if stored.log_id().is_some() {
-        voters.eq([options.member_id])
-    } else {
-        options.initial_voters == [options.member_id]
-    };
-    Ok(if is_alone { 1 } else { 2 })
+    let is_alone = stored.log_id().is_none() || voters.eq([options.member_id]);
+    Ok(if is_alone && !options.expects_others { 1 } else { 2 })
 }
 
 async fn start_raft(options: &NodeOptions, log: Log, state_machine: StateMachine, peers: Peers) -> Result<Raft, NodeError> {

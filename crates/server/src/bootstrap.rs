@@ -10,7 +10,7 @@ use keelson_api::keelson::MemberAttributes;
 use keelson_storage::{DataDir, Identity};
 use serde::Deserialize;
 
-use crate::config::Config;
+use crate::config::{Config, Discovery};
 use crate::identity;
 use crate::peer::{self, Dialer};
 
@@ -113,15 +113,17 @@ fn first_members(config: &Config) -> (Vec<MemberAttributes>, BTreeMap<u64, Vec<S
 
 /// Asks the other members that the flags name, until one answers.
 async fn ask_others(config: &Config, dialer: &Dialer) -> anyhow::Result<Running> {
-    let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name).flat_map(|(_, urls)| urls);
-    // Nobody to ask, now or later: whatever this member had is what the cluster has, or others have it that it does not know.
-    let nobody = DataGone(
-        "there is no data here, and --initial-cluster-state is existing while --initial-cluster names no other member: bring the data \
-         directory of this member back. If others have the data, remove this member from the cluster and add it again; to begin a new \
-         cluster, start with --initial-cluster-state=new"
-            .into(),
-    );
-    let mut why = anyhow::Error::from(nobody);
+    let others: Vec<_> = config.initial_cluster.iter().filter(|(name, _)| **name != config.name).flat_map(|(_, urls)| urls).collect();
+    // Nobody to ask, now or later (DNS may know more later).
+    if others.is_empty() && matches!(config.discovery, Discovery::Named) {
+        bail!(DataGone(
+            "there is no data here, and --initial-cluster-state is existing while --initial-cluster names no other member: bring the data \
+             directory of this member back. If others have the data, remove this member from the cluster and add it again; to begin a \
+             new cluster, start with --initial-cluster-state=new"
+                .into()
+        ));
+    }
+    let mut why = anyhow::anyhow!("no other member is known");
     for url in others {
         match tokio::time::timeout(ASK_LIMIT, ask(dialer, url)).await {
             Ok(Ok(running)) => return Ok(running),
@@ -129,11 +131,8 @@ async fn ask_others(config: &Config, dialer: &Dialer) -> anyhow::Result<Running>
             Err(_) => why = anyhow::anyhow!("{url} has not answered within {ASK_LIMIT:?}"),
         }
     }
-    match why.is::<DataGone>() {
-        true => Err(why),
-        false => Err(why
-            .context("cannot fetch cluster info from peer urls; check that the members of --initial-cluster run and can be reached")),
-    }
+    Err(why
+        .context("cannot fetch cluster info from peer urls; check that the members of --initial-cluster run and can be reached"))
 }
 
 async fn ask(dialer: &Dialer, url: &str) -> anyhow::Result<Running> {

@@ -158,17 +158,13 @@ async fn driven<T, R>(outlet: &Outlet<T>, mut protocol: impl FnMut(&mut Context<
 where
     T: AsyncWrite + Unpin,
 {
-    poll_fn(|cx| {
-        loop {
-            if let Poll::Ready(result) = protocol(cx) {
-                return Poll::Ready(Some(result));
-            }
-            match outlet.poll(cx) {
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Ready(Ok(())) if outlet.was_full() => {}
-                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Pending,
-            }
-        }
+    poll_fn(|cx| match protocol(cx) {
+        Poll::Ready(result) => Poll::Ready(Some(result)),
+        Poll::Pending => match outlet.poll(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(None),
+            // A protocol that waits for room is woken by the connection, as it would be without an outlet.
+            Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+        },
     })
     .await
 }

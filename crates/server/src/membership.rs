@@ -221,11 +221,13 @@ pub async fn follow_list(member: Arc<Member>) {
         if member.config.promotes_learners {
             promote_who_is_ready(&member).await;
         }
-        if let Some(format) = member.state.next_format() {
-            raise_format(&member, format).await;
-        }
         if let Err(e) = step(&member).await {
             tracing::warn!(error = %e, "the members of consensus could not be changed; it will be tried again");
+        }
+        // A removed member of an older build ends when the format rises: not before its vote is taken away, which may need it.
+        let follows = |m: &Member| m.node.configuration().settled && planned(m).is_none();
+        if let Some(format) = member.state.next_format().filter(|_| follows(&member)) {
+            raise_format(&member, format).await;
         }
     }
 }

@@ -229,6 +229,8 @@ fn open(
         heartbeat_ms: config.heartbeat_ms,
         election_ms: config.election_ms,
         entries_to_keep: config.entries_to_keep,
+        // Of a new cluster that consists of this member. One that runs already, and has lost sight of others, expects them.
+        expects_others: config.joins_existing || config.initial_cluster.len() != 1,
     };
     let flushed = {
         let state = state.clone();

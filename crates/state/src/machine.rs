@@ -298,10 +298,12 @@ impl<B: Backend> Machine<B> {
             | Action::MemberAttributes(_) => self.change_members(action),
             Action::ClusterVersion(v) => {
                 let mut members = self.shared.members.write();
+                if members.rises(v) {
+                    // What comes after it may be of that format. This member was started with an older build after it had
+                    // said that it understands.
+                    format::check("the cluster", v.format).map_err(|e| ReadError::Storage(StorageError(e.to_string())))?;
+                }
                 members.agree(v, self.writer.batch());
-                // What comes after it may be of that format. This member was started with an older build after it had said
-                // that it understands.
-                format::check("the cluster", members.format()).map_err(|e| ReadError::Storage(StorageError(e.to_string())))?;
                 self.applied.members_changed = true;
                 Ok(Reply::Done)
             }

@@ -149,10 +149,15 @@ impl Members {
         Ok(())
     }
 
+    /// Whether the format is raised by that command.
+    pub(crate) fn rises(&self, on: &ClusterVersion) -> bool {
+        on.format > self.format && on.format <= self.understood_by_all()
+    }
+
     /// Takes a first version, or a format that has come to be understood by all, with its version. Anything else was
     /// overtaken: by a member that came, or went back to an older build.
     pub(crate) fn agree(&mut self, on: &ClusterVersion, batch: &mut impl WriteBatch) {
-        let rises = on.format > self.format && on.format <= self.understood_by_all();
+        let rises = self.rises(on);
         if rises {
             batch.put(Table::Meta, FORMAT, &on.format.to_be_bytes());
             self.format = on.format;

@@ -142,6 +142,7 @@ impl Host {
             heartbeat_ms: HEARTBEAT,
             election_ms: ELECTION,
             entries_to_keep: KEPT,
+            expects_others: true,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let runtime = runtime.map_err(|e| text(&e))?;

@@ -19,8 +19,6 @@ struct Gather<T> {
     buffer: Vec<u8>,
     /// Bytes of the buffer that have been written already.
     written: usize,
-    /// Somebody waits for room.
-    full: bool,
 }
 
 impl<T: AsyncWrite + Unpin> Gather<T> {
@@ -42,10 +40,8 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
 
     fn poll_take(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         if self.buffer.len() >= FULL {
-            self.full = true;
             ready!(self.poll_out(cx))?;
         }
-        self.full = false;
         slices.iter().for_each(|slice| self.buffer.extend_from_slice(slice));
         Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
     }
@@ -59,7 +55,7 @@ pub struct Outlet<T>(Arc<Mutex<Gather<T>>>);
 
 /// Gathers what is written to `io`.
 pub fn gather<T>(io: T) -> (Gathered<T>, Outlet<T>) {
-    let shared = Arc::new(Mutex::new(Gather { io, buffer: Vec::new(), written: 0, full: false }));
+    let shared = Arc::new(Mutex::new(Gather { io, buffer: Vec::new(), written: 0 }));
     (Gathered(shared.clone()), Outlet(shared))
 }
 
@@ -67,11 +63,6 @@ impl<T: AsyncWrite + Unpin> Outlet<T> {
     /// Writes all that is there.
     pub fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.0.lock().poll_out(cx)
-    }
-
-    /// Whether the protocol was held back for want of room, since this was last asked.
-    pub fn was_full(&self) -> bool {
-        std::mem::take(&mut self.0.lock().full)
     }
 }
 

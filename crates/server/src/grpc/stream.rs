@@ -83,13 +83,18 @@ impl Sender {
         Ok(())
     }
 
+    /// The same, giving up on a client that takes nothing for too long.
+    pub async fn send_framed_in_time(&mut self, bytes: Bytes) -> Result<(), Gone> {
+        tokio::time::timeout(STALLED, self.send_framed(bytes)).await.map_err(|_| Gone)?
+    }
+
     /// Sends one message in pieces; the inner error is what kept it from being made.
     pub async fn send_pieces(&mut self, mut pieces: impl Pieces) -> Result<Result<(), Status>, Gone> {
         let mut header = BytesMut::new();
         put_header(&mut header, pieces.encoded_len());
         let mut piece = header.freeze();
         while !piece.is_empty() {
-            tokio::time::timeout(STALLED, self.send_framed(piece)).await.map_err(|_| Gone)??;
+            self.send_framed_in_time(piece).await?;
             piece = match pieces.next().await {
                 Ok(piece) => piece,
                 Err(status) => return Ok(Err(status)),

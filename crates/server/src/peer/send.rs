@@ -6,10 +6,10 @@ use std::path::Path;
 use bytes::Bytes;
 use http::HeaderMap;
 use keelson_api::keelson::peer::{LogId, SnapshotHead, SnapshotPiece, SnapshotReply, Vote, snapshot_piece::Piece};
-use keelson_consensus::{Checkpoint, PeerError};
+use keelson_consensus::Checkpoint;
 use tokio::io::AsyncReadExt;
 
-use crate::grpc::{Connection, Sender};
+use crate::grpc::{CallError, Connection, Sender};
 use crate::metrics::Traffic;
 
 const METHOD: &str = "/keelson.peer.Peer/Snapshot";
@@ -18,8 +18,8 @@ const PIECE: usize = 1 << 20;
 /// Bytes per second, so that the disk and the network serve clients first.
 const PACE: u64 = 64 << 20;
 
-fn lost(e: impl std::fmt::Display) -> PeerError {
-    PeerError::Lost(e.to_string())
+fn lost(e: impl std::fmt::Display) -> CallError {
+    CallError::Lost(e.to_string())
 }
 
 /// Sends a checkpoint; answers once the receiver has all of it on disk, or does not want it.
@@ -29,7 +29,7 @@ pub async fn checkpoint(
     traffic: &Traffic,
     vote: Vote,
     checkpoint: &Checkpoint,
-) -> Result<SnapshotReply, PeerError> {
+) -> Result<SnapshotReply, CallError> {
     let position = &checkpoint.position;
     let head = SnapshotHead {
         vote: Some(vote),
@@ -37,9 +37,9 @@ pub async fn checkpoint(
         last: Some(LogId { term: position.term, index: position.index }),
         files: checkpoint.files.clone(),
     };
-    let (mut sender, mut answers) = connection.open(METHOD, metadata, traffic).await.map_err(lost)?;
+    let (mut sender, mut answers) = connection.open(METHOD, metadata, traffic).await?;
     send(&mut sender, Piece::Head(head)).await?;
-    let reply: SnapshotReply = answers.next().await.map_err(lost)?.ok_or_else(|| lost("no answer to a checkpoint"))?;
+    let reply: SnapshotReply = answers.next().await?.ok_or_else(|| lost("no answer to a checkpoint"))?;
     if reply.complete || reply.higher_vote.is_some() {
         return Ok(reply);
     }
@@ -50,14 +50,14 @@ pub async fn checkpoint(
         }
     }
     sender.close();
-    answers.next().await.map_err(lost)?.ok_or_else(|| lost("the receiver has not confirmed the checkpoint"))
+    answers.next().await?.ok_or_else(|| lost("the receiver has not confirmed the checkpoint"))
 }
 
-async fn send(sender: &mut Sender, piece: Piece) -> Result<(), PeerError> {
+async fn send(sender: &mut Sender, piece: Piece) -> Result<(), CallError> {
     sender.send(&SnapshotPiece { piece: Some(piece) }).await.map_err(|_| lost("the connection was lost"))
 }
 
-async fn file(sender: &mut Sender, path: &Path) -> Result<(), PeerError> {
+async fn file(sender: &mut Sender, path: &Path) -> Result<(), CallError> {
     let read = |e: io::Error| lost(format!("{}: {e}", path.display()));
     let mut file = tokio::fs::File::open(path).await.map_err(read)?;
     loop {

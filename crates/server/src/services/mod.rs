@@ -76,7 +76,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::DeleteRange => respond.unary(call, reader, |r| kv::delete_range(m, r)).await,
         Method::Txn => respond.unary(call, reader.explained_by(kv::nested_too_deep), |r| kv::txn(m, r)).await,
         Method::Compact => respond.unary(call, reader, |r| kv::compact(m, r)).await,
-        Method::RangeStream => range_stream::serve(m, reader, respond).await,
+        Method::RangeStream => range_stream::serve(m, call, reader, respond).await,
         Method::Watch => watch::serve(m, call, reader, respond).await,
         Method::LeaseGrant => respond.unary(call, reader, |r| lease::grant(m, r)).await,
         Method::LeaseRevoke => respond.unary(call, reader, |r| lease::revoke(m, r)).await,

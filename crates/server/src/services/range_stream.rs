@@ -2,6 +2,7 @@
 //! has the header, the count and whether there is more.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use keelson_api::Code;
@@ -11,7 +12,7 @@ use keelson_state as state;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::large_range::{self, Entries};
-use crate::grpc::{FrameError, Gone, MessageReader, Respond, Sender, Status, put_header};
+use crate::grpc::{Call, FrameError, Gone, MessageReader, Respond, Sender, Status, put_header};
 use crate::member::{Member, State};
 
 /// Key of field 1 of a `RangeStreamResponse`: the `RangeResponse`.
@@ -19,7 +20,8 @@ const RANGE_RESPONSE: u8 = 0x0a;
 /// Keys in a piece of an answer without values.
 const KEYS: usize = 10_000;
 
-pub async fn serve(member: Arc<Member>, mut reader: MessageReader, mut respond: Respond) -> Option<Code> {
+pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, mut respond: Respond) -> Option<Code> {
+    let begun = Instant::now();
     let request: RangeRequest = match reader.next().await {
         Ok(Some(request)) => request,
         Ok(None) | Err(FrameError::Gone) => return Some(Code::Canceled),
@@ -30,10 +32,12 @@ pub async fn serve(member: Arc<Member>, mut reader: MessageReader, mut respond: 
     }
     member.metrics.ranges.inc();
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
-    match send(&member, request, &mut sender).await {
-        Ok(true) => sender.finish(Ok(())),
-        Ok(false) => Some(Code::Canceled),
-        Err(status) => sender.finish(Err(&status)),
+    let left = call.timeout.map_or(Duration::MAX, |t| t.saturating_sub(begun.elapsed()));
+    match tokio::time::timeout(left, send(&member, request, &mut sender)).await {
+        Ok(Ok(true)) => sender.finish(Ok(())),
+        Ok(Ok(false)) => Some(Code::Canceled),
+        Ok(Err(status)) => sender.finish(Err(&status)),
+        Err(_) => Some(Code::DeadlineExceeded),
     }
 }
 
@@ -75,9 +79,9 @@ async fn send_list(member: &Arc<Member>, query: Query, sender: &mut Sender) -> R
 
 /// Sends a `RangeResponse`, given in encoded parts, as one message.
 async fn send_parts<const N: usize>(sender: &mut Sender, parts: [Bytes; N]) -> Result<(), Gone> {
-    sender.send_framed(start(parts.iter().map(Bytes::len).sum())).await?;
+    sender.send_framed_in_time(start(parts.iter().map(Bytes::len).sum())).await?;
     for part in parts {
-        sender.send_framed(part).await?;
+        sender.send_framed_in_time(part).await?;
     }
     Ok(())
 }
