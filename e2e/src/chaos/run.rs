@@ -34,7 +34,6 @@ const MEMBERS: usize = 3;
 const CLIENTS_PER_MEMBER: usize = 4;
 /// The small disk, and what a member is to keep free on it.
 const DISK: u64 = 640 << 20;
-const DISK_RESERVE: u64 = 64 << 20;
 /// After everything has been healed.
 const RECOVERY_LIMIT: Duration = Duration::from_secs(60);
 const CALL_LIMIT: Duration = Duration::from_secs(2);
@@ -106,7 +105,6 @@ impl Stage {
             let disk = SmallDisk::mount(DISK)?;
             let member = &mut cluster.members[number];
             std::os::unix::fs::symlink(disk.data_dir()?, member.data_dir())?;
-            member.set_env("KEELSON_DISK_RESERVE", Some(DISK_RESERVE.to_string()));
             small = Some((number, disk));
         }
         cluster.begin().await?;

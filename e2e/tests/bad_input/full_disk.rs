@@ -55,7 +55,6 @@ impl Rig {
         server.kill();
         std::fs::remove_dir_all(server.data_dir())?;
         std::os::unix::fs::symlink(disk.data_dir()?, server.data_dir())?;
-        server.set_env("KEELSON_DISK_RESERVE", Some(RESERVE.to_string()));
         server.restart().await?;
         Ok(Self { server, disk, acknowledged: BTreeMap::new(), next: 0 })
     }
