@@ -11,39 +11,44 @@ use keelson_state as state;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::large_range::{self, Entries};
-use crate::grpc::{FrameError, Gone, MessageReader, Respond, Sender, Status, put_header};
+use crate::grpc::{Call, FrameError, Gone, MessageReader, Respond, Sender, Status, put_header};
 use crate::member::{Member, State};
+use crate::users::Asker;
 
 /// Key of field 1 of a `RangeStreamResponse`: the `RangeResponse`.
 const RANGE_RESPONSE: u8 = 0x0a;
 /// Keys in a piece of an answer without values.
 const KEYS: usize = 10_000;
 
-pub async fn serve(member: Arc<Member>, mut reader: MessageReader, mut respond: Respond) -> Option<Code> {
+pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, mut respond: Respond) -> Option<Code> {
     let request: RangeRequest = match reader.next().await {
         Ok(Some(request)) => request,
         Ok(None) | Err(FrameError::Gone) => return Some(Code::Canceled),
         Err(FrameError::Refused(status)) => return respond.refuse(&status),
     };
-    if let Err(status) = admit(&member, &request).await {
-        return respond.refuse(&status);
-    }
+    let asker = match admit(&member, call, &request).await {
+        Ok(asker) => asker,
+        Err(status) => return respond.refuse(&status),
+    };
     member.metrics.ranges.inc();
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
     match send(&member, request, &mut sender).await {
-        Ok(true) => sender.finish(Ok(())),
+        Ok(true) => match member.still_holds(&asker) {
+            Ok(()) => sender.finish(Ok(())),
+            Err(e) => sender.finish(Err(&e.into())),
+        },
         Ok(false) => Some(Code::Canceled),
         Err(status) => sender.finish(Err(&status)),
     }
 }
 
-async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
+async fn admit(member: &Member, call: &Call, request: &RangeRequest) -> Result<Asker, Status> {
     state::check_range(request)?;
     state::check_range_stream(request).map_err(|text| Status::new(Code::Unimplemented, text))?;
     if !request.serializable {
         member.read_barrier().await?;
     }
-    Ok(())
+    Ok(member.reader(call, request).await?)
 }
 
 /// Answers false when the client has gone away.

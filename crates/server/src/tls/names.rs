@@ -34,6 +34,11 @@ fn common_name(certificate: &Certificate) -> Option<String> {
     })
 }
 
+/// The common name of a certificate; empty if it has none.
+pub fn name_of(leaf: &CertificateDer<'_>) -> String {
+    parsed(leaf).ok().and_then(|certificate| common_name(&certificate)).unwrap_or_default()
+}
+
 impl Allowed {
     /// Those of the flags.
     pub fn of(security: &Security) -> Self {
@@ -147,6 +152,8 @@ mod tests {
         assert!(allowed(&["peer"], &[]).unwrap_err().contains("peer-1"));
         assert!(allowed(&[], &["m1.example.com"]).is_ok() && allowed(&[], &["10.0.0.1"]).is_ok());
         assert!(allowed(&[], &["m2.example.com"]).is_err());
+        assert_eq!(name_of(&leaf), "peer-1");
+        assert_eq!(name_of(&CertificateDer::from(vec![1, 2, 3])), "");
     }
 
     #[tokio::test]
