@@ -43,6 +43,16 @@ fn progress_interval(interval: Duration) -> tokio::time::Interval {
     interval
 }
 
+/// Whether the caller may read what it wants to watch, now: as in etcd, it is not asked again later.
+async fn may_watch(member: &Member, call: &Call, r: &WatchCreateRequest) -> Result<(), Error> {
+    if !member.state.auth_is_on() {
+        return Ok(());
+    }
+    let asker = member.asker(call).await?;
+    let key: &[u8] = if r.key.is_empty() { &[0] } else { &r.key[..] };
+    member.state.users().check(asker.caller(), Right::Read, key, &r.range_end)
+}
+
 enum End {
     Gone,
     Closed,
@@ -95,24 +105,17 @@ impl Session {
         Ok(())
     }
 
-    /// Whether the caller may read what it wants to watch, now: later it is not asked again.
-    async fn check(&self, call: &Call, r: &WatchCreateRequest) -> Result<(), Error> {
-        if !self.member.state.auth_is_on() {
-            return Ok(());
-        }
-        let asker = self.member.asker(call).await?;
-        let key = if r.key.is_empty() { &[0] } else { &r.key[..] };
-        self.member.state.users().check(asker.caller(), Right::Read, key, &r.range_end)
-    }
-
     async fn request(&mut self, call: &Call, request: WatchRequest) -> Result<(), End> {
         self.member.metrics.received(super::Method::Watch);
         let frames = match request.request_union {
-            Some(RequestUnion::CreateRequest(r)) => match self.check(call, &r).await {
-                // A revision that cannot be is told first.
-                Err(e) if r.start_revision >= 0 => self.stream.forbid(e),
-                _ => self.stream.create(r),
-            },
+            Some(RequestUnion::CreateRequest(r)) => {
+                let allowed = may_watch(&self.member, call, &r).await;
+                match allowed {
+                    // A revision that cannot be is told first.
+                    Err(e) if r.start_revision >= 0 => self.stream.forbid(e),
+                    _ => self.stream.create(r),
+                }
+            }
             Some(RequestUnion::CancelRequest(r)) => self.stream.cancel(r.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => {
                 return match self.settle().await? {
