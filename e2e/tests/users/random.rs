@@ -124,12 +124,17 @@ impl Dice {
             65..=67 => Act::Enable,
             68 => Act::Disable,
             69 => Act::Status,
-            70..=72 => Act::UserAdd(AuthUserAddRequest {
-                name: self.text(USERS),
-                password: PASSWORD.into(),
-                options: Some(UserAddOptions { no_password: self.chance(10) }),
-                hashed_password: String::new(),
-            }),
+            70..=72 => {
+                let name = self.text(USERS);
+                // A root that cannot sign in would be the end of it.
+                let no_password = name != "root" && self.chance(10);
+                Act::UserAdd(AuthUserAddRequest {
+                    name,
+                    password: PASSWORD.into(),
+                    options: Some(UserAddOptions { no_password }),
+                    hashed_password: String::new(),
+                })
+            }
             73 => Act::UserDelete(AuthUserDeleteRequest { name: self.text(USERS) }),
             74..=75 => Act::UserGet(AuthUserGetRequest { name: self.text(USERS) }),
             76 => Act::UserList,
