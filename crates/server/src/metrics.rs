@@ -347,6 +347,7 @@ mod tests {
             "etcd_server_heartbeat_send_failures_total 0",
             "etcd_server_slow_apply_total 0",
             "etcd_server_slow_read_indexes_total 0",
+            "etcd_debugging_auth_revision 0",
             "etcd_server_learner_promote_successes 0",
             "etcd_server_feature_enabled{name=\"InitialCorruptCheck\",stage=\"ALPHA\"} 0",
             "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\"",

@@ -109,8 +109,9 @@ async fn calls(caller: &Caller, is_root: bool) -> Vec<(&'static str, String)> {
     ];
     if !is_root {
         // What would change the server if it were let through, or is not there yet for who may.
+        let member_add = MemberAddRequest { peer_ur_ls: vec!["http://127.0.0.1:1".into()], is_learner: true };
         said_by.extend([
-            call!(caller, cluster.member_add(MemberAddRequest { peer_ur_ls: vec!["http://127.0.0.1:1".into()], is_learner: true })),
+            call!(caller, cluster.member_add(member_add)),
             call!(caller, maintenance.downgrade(DowngradeRequest::default())),
             ("snapshot", said(snapshot(caller).await)),
             call!(caller, auth.auth_disable(AuthDisableRequest {})),

@@ -23,7 +23,8 @@ const fn need(method: Method) -> Need {
     use Method as M;
     match method {
         // By keys; in a stream for each message.
-        M::Range | M::RangeStream | M::Put | M::DeleteRange | M::Txn | M::Watch | M::LeaseKeepAlive | M::LeaseLeases => Need::Nothing,
+        M::Range | M::RangeStream | M::Put | M::DeleteRange | M::Txn | M::Watch => Need::Nothing,
+        M::LeaseKeepAlive | M::LeaseLeases => Need::Nothing,
         // By keys as well, when they are applied or told.
         M::LeaseGrant | M::LeaseRevoke | M::LeaseTimeToLive => Need::User,
         // Alarms can be looked at; the rest of that is root's.
