@@ -234,14 +234,15 @@ impl Member {
 
     /// Proposes what this member wants by itself, and waits for what it answers.
     pub fn propose(&self, action: Action) -> impl Future<Output = Result<Reply, Error>> {
-        self.propose_for(Asker::default(), action)
+        self.propose_for(None, action)
     }
 
     /// Proposes what somebody asks for: whether it may is looked at once more when it is applied.
-    pub async fn propose_for(&self, asker: Asker, action: Action) -> Result<Reply, Error> {
+    pub async fn propose_for(&self, asker: Option<Asker>, action: Action) -> Result<Reply, Error> {
         // Left out while it is the oldest, which every build understands.
         let format = Some(self.state.format()).filter(|f| *f > format::OLDEST).unwrap_or_default();
-        let command = Command { user: asker.user, auth_revision: asker.revision, action: Some(action), format };
+        let Asker { user, revision: auth_revision } = asker.unwrap_or_default();
+        let command = Command { user, auth_revision, action: Some(action), format };
         if prost::Message::encoded_len(&command) > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }

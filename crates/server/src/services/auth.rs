@@ -28,7 +28,7 @@ fn header_now(member: &Member) -> Option<ResponseHeader> {
     member.header(member.state.store.revision())
 }
 
-async fn change(member: &Member, asker: Asker, action: Action) -> Result<Option<ResponseHeader>, Status> {
+async fn change(member: &Member, asker: Option<Asker>, action: Action) -> Result<Option<ResponseHeader>, Status> {
     match member.propose_for(asker, action).await? {
         Reply::Users { revision } => Ok(member.header(revision)),
         _ => Err(super::mismatched()),
@@ -58,15 +58,23 @@ changes! {
 }
 
 /// Who makes a call that is about users, as they are known to be now.
-async fn proved(member: &Member, call: &Call) -> Result<Asker, Error> {
+async fn proved(member: &Member, call: &Call) -> Result<Option<Asker>, Error> {
     member.read_barrier().await?;
     member.asker(call).await
 }
 
+/// The same, who must be root.
+async fn proved_root(member: &Member, call: &Call) -> Result<Option<Asker>, Error> {
+    let asker = proved(member, call).await?;
+    if let Some(asker) = &asker {
+        member.state.users().check_root(asker.caller())?;
+    }
+    Ok(asker)
+}
+
 pub async fn user_add(member: Arc<Member>, call: &Call, request: AuthUserAddRequest) -> Result<AuthUserAddResponse, Status> {
     // Hashing is dear: not for who may not add users. Whether somebody still may is decided in the log.
-    let asker = proved(&member, call).await?;
-    member.state.users().check_root(asker.caller())?;
+    let asker = proved_root(&member, call).await?;
     let no_password = request.options.as_ref().is_some_and(|options| options.no_password);
     let password = if no_password { Vec::new() } else { users::hash(request.password, member.config.bcrypt_cost).await? };
     let action = Action::UserAdd(UserAdd { name: request.name, password: password.into(), no_password });
@@ -78,8 +86,7 @@ pub async fn user_change_password(
     call: &Call,
     request: AuthUserChangePasswordRequest,
 ) -> Result<AuthUserChangePasswordResponse, Status> {
-    let asker = proved(&member, call).await?;
-    member.state.users().check_root(asker.caller())?;
+    let asker = proved_root(&member, call).await?;
     let password = if request.password.is_empty() {
         // As in etcd, it may come hashed. Nothing at all is a hash that no password has.
         STANDARD.decode(&request.hashed_password).map_err(|_| Error::NoPasswordUser)?
@@ -141,7 +148,7 @@ pub async fn user_get(member: Arc<Member>, call: &Call, request: AuthUserGetRequ
     let asker = proved(&member, call).await?;
     let users = member.state.users();
     // Anybody may look at its own roles, and at what they give.
-    if request.name != asker.user {
+    if let Some(asker) = asker.filter(|asker| asker.user != request.name) {
         users.check_root(asker.caller())?;
     }
     Ok(AuthUserGetResponse { header: header_now(&member), roles: users.roles_of(&request.name)? })
@@ -150,22 +157,18 @@ pub async fn user_get(member: Arc<Member>, call: &Call, request: AuthUserGetRequ
 pub async fn role_get(member: Arc<Member>, call: &Call, request: AuthRoleGetRequest) -> Result<AuthRoleGetResponse, Status> {
     let asker = proved(&member, call).await?;
     let users = member.state.users();
-    if !users.has_role(&asker.user, &request.role) {
+    if let Some(asker) = asker.filter(|asker| !users.has_role(&asker.user, &request.role)) {
         users.check_root(asker.caller())?;
     }
     Ok(AuthRoleGetResponse { header: header_now(&member), perm: users.permissions(&request.role)? })
 }
 
 pub async fn user_list(member: Arc<Member>, call: &Call, _: AuthUserListRequest) -> Result<AuthUserListResponse, Status> {
-    let asker = proved(&member, call).await?;
-    let users = member.state.users();
-    users.check_root(asker.caller())?;
-    Ok(AuthUserListResponse { header: header_now(&member), users: users.names() })
+    proved_root(&member, call).await?;
+    Ok(AuthUserListResponse { header: header_now(&member), users: member.state.users().names() })
 }
 
 pub async fn role_list(member: Arc<Member>, call: &Call, _: AuthRoleListRequest) -> Result<AuthRoleListResponse, Status> {
-    let asker = proved(&member, call).await?;
-    let users = member.state.users();
-    users.check_root(asker.caller())?;
-    Ok(AuthRoleListResponse { header: header_now(&member), roles: users.role_names() })
+    proved_root(&member, call).await?;
+    Ok(AuthRoleListResponse { header: header_now(&member), roles: member.state.users().role_names() })
 }

@@ -53,6 +53,11 @@ const fn need(method: Method) -> Need {
     }
 }
 
+/// Whether there is anything to check.
+pub fn applies(method: Method) -> bool {
+    need(method) != Need::Nothing
+}
+
 /// Whether the caller may call this at all.
 pub async fn check(member: &Member, method: Method, call: &Call) -> Result<(), Error> {
     match need(method) {

@@ -42,7 +42,7 @@ pub async fn range_of_any_size(
         Some(query) => large_range::begin(&member, query).await.map(Answer::Pieces),
         None => read_range(member.clone(), request).await.map(Answer::Whole),
     };
-    member.still_holds(&asker)?;
+    member.still_holds(asker.as_ref())?;
     answer
 }
 
@@ -92,12 +92,12 @@ pub async fn txn(member: Arc<Member>, call: &Call, request: TxnRequest) -> Resul
             member.read_barrier().await?;
         }
         let asker = member.asker(call).await?;
-        if member.state.auth_is_on() {
+        if let Some(asker) = &asker {
             member.state.check_txn(asker.caller(), &request)?;
         }
         let read = move |state: &crate::member::State, mode| state::read_only_txn(&state.store, &request, mode);
         let response = member.read(read).await?;
-        member.still_holds(&asker)?;
+        member.still_holds(asker.as_ref())?;
         response?
     } else {
         let asker = member.asker(call).await?;

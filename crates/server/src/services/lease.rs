@@ -50,13 +50,13 @@ pub async fn time_to_live(
     request: LeaseTimeToLiveRequest,
 ) -> Result<LeaseTimeToLiveResponse, Status> {
     let asker = member.asker(call).await?;
-    if request.keys && member.state.auth_is_on() {
+    if let Some(asker) = asker.as_ref().filter(|_| request.keys) {
         member.state.check_lease(asker.caller(), Right::Read, request.id)?;
     }
     let Reply::TimeToLive(mut response) = lead::ask(&member, Request::TimeToLive(request)).await? else {
         return Err(Error::LeaseNotFound.into());
     };
-    if member.state.auth_is_on() {
+    if let Some(asker) = &asker {
         // The leader may have had keys that were not here yet.
         member.state.users().check_keys(asker.caller(), Right::Read, response.keys.iter())?;
     }
@@ -67,8 +67,7 @@ pub async fn time_to_live(
 pub async fn leases(member: Arc<Member>, call: &Call, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
     member.read_barrier().await?;
     let ids = member.lessor.by_end();
-    let asker = member.somebody(call).await?;
-    if member.state.auth_is_on() {
+    if let Some(asker) = member.somebody(call).await? {
         ids.iter().try_for_each(|id| member.state.check_lease(asker.caller(), Right::Read, *id))?;
     }
     let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
@@ -77,11 +76,10 @@ pub async fn leases(member: Arc<Member>, call: &Call, _: LeaseLeasesRequest) -> 
 
 /// Whoever keeps a lease alive must be able to write all its keys.
 async fn may_renew(member: &Member, call: &Call, id: i64) -> Result<(), Error> {
-    if !member.state.auth_is_on() {
-        return Ok(());
+    match member.somebody(call).await? {
+        Some(asker) => member.state.check_lease(asker.caller(), Right::Write, id),
+        None => Ok(()),
     }
-    let asker = member.somebody(call).await?;
-    member.state.check_lease(asker.caller(), Right::Write, id)
 }
 
 pub async fn keep_alive(member: Arc<Member>, call: &Call, mut reader: MessageReader, respond: Respond) -> Option<Code> {

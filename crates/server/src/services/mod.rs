@@ -76,7 +76,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
     if call.wants_leader() && member.status().leader.is_none() {
         return respond.refuse(&Error::NoLeader.into());
     }
-    if member.state.auth_is_on()
+    if guard::applies(method)
         && let Err(e) = guard::check(member, method, call).await
     {
         return respond.refuse(&e.into());

@@ -33,7 +33,7 @@ pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, 
     member.metrics.ranges.inc();
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
     match send(&member, request, &mut sender).await {
-        Ok(true) => match member.still_holds(&asker) {
+        Ok(true) => match member.still_holds(asker.as_ref()) {
             Ok(()) => sender.finish(Ok(())),
             Err(e) => sender.finish(Err(&e.into())),
         },
@@ -42,7 +42,7 @@ pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, 
     }
 }
 
-async fn admit(member: &Member, call: &Call, request: &RangeRequest) -> Result<Asker, Status> {
+async fn admit(member: &Member, call: &Call, request: &RangeRequest) -> Result<Option<Asker>, Status> {
     state::check_range(request)?;
     state::check_range_stream(request).map_err(|text| Status::new(Code::Unimplemented, text))?;
     if !request.serializable {

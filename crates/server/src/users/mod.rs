@@ -52,10 +52,13 @@ fn certified(call: &Call) -> Option<&str> {
 }
 
 impl Member {
-    /// Who makes this call; nobody if users are not asked for, or if it does not say. A token that is not known is refused.
-    pub async fn asker(&self, call: &Call) -> Result<Asker, Error> {
+    /// Who makes this call, perhaps nobody; `None` while users are not asked for. A token that is not known is refused.
+    pub async fn asker(&self, call: &Call) -> Result<Option<Asker>, Error> {
+        if !self.state.auth_is_on() {
+            return Ok(None);
+        }
         // Boxed, so that calls have no room for it while there are no users.
-        if self.state.auth_is_on() { Box::pin(self.identify(call)).await } else { Ok(Asker::default()) }
+        Box::pin(self.identify(call)).await.map(Some)
     }
 
     async fn identify(&self, call: &Call) -> Result<Asker, Error> {
@@ -80,36 +83,37 @@ impl Member {
         asker.ok_or(Error::InvalidAuthToken)
     }
 
-    /// Who makes this call, if it must be somebody. While users are not asked for it need not.
-    pub async fn somebody(&self, call: &Call) -> Result<Asker, Error> {
-        let asker = self.asker(call).await?;
-        if self.state.auth_is_on() && asker.revision == 0 { Err(Error::UserEmpty) } else { Ok(asker) }
+    /// The same, who must be somebody.
+    pub async fn somebody(&self, call: &Call) -> Result<Option<Asker>, Error> {
+        match self.asker(call).await? {
+            Some(asker) if asker.revision == 0 => Err(Error::UserEmpty),
+            asker => Ok(asker),
+        }
     }
 
     /// Lets nobody but root go on.
     pub async fn root(&self, call: &Call) -> Result<(), Error> {
-        if !self.state.auth_is_on() {
-            return Ok(());
+        match self.asker(call).await? {
+            Some(asker) => self.state.users().check_root(asker.caller()),
+            None => Ok(()),
         }
-        let asker = self.asker(call).await?;
-        self.state.users().check_root(asker.caller())
     }
 
     /// Who makes this call, if it may read a range.
-    pub async fn reader(&self, call: &Call, request: &RangeRequest) -> Result<Asker, Error> {
+    pub async fn reader(&self, call: &Call, request: &RangeRequest) -> Result<Option<Asker>, Error> {
         let asker = self.asker(call).await?;
-        if self.state.auth_is_on() {
+        if let Some(asker) = &asker {
             self.state.users().check(asker.caller(), Right::Read, &request.key, &request.range_end)?;
         }
         Ok(asker)
     }
 
     /// Refuses what has been read meanwhile if users have changed since the asker was let in.
-    pub fn still_holds(&self, asker: &Asker) -> Result<(), Error> {
-        if asker.revision != 0 && asker.revision != self.state.users().revision() {
-            return Err(Error::AuthOldRevision);
+    pub fn still_holds(&self, asker: Option<&Asker>) -> Result<(), Error> {
+        match asker {
+            Some(asker) if asker.revision != 0 && asker.revision != self.state.users().revision() => Err(Error::AuthOldRevision),
+            _ => Ok(()),
         }
-        Ok(())
     }
 }
 
