@@ -79,8 +79,15 @@ impl Dice {
         self.0.random_range(0..100) < percent
     }
 
+    /// A key and an end. Who may read a range that can hold no key depends, in etcd, on how its tree of rights has grown.
+    fn bounds(&mut self) -> (Bytes, Bytes) {
+        let (key, end) = (self.bytes(KEYS), self.bytes(ENDS));
+        if end[..] != b"\0"[..] && end <= key { (key, Bytes::new()) } else { (key, end) }
+    }
+
     fn range(&mut self) -> RangeRequest {
-        RangeRequest { key: self.bytes(KEYS), range_end: self.bytes(ENDS), serializable: self.chance(30), ..Default::default() }
+        let (key, range_end) = self.bounds();
+        RangeRequest { key, range_end, serializable: self.chance(30), ..Default::default() }
     }
 
     fn put(&mut self) -> PutRequest {
@@ -88,7 +95,8 @@ impl Dice {
     }
 
     fn delete(&mut self) -> DeleteRangeRequest {
-        DeleteRangeRequest { key: self.bytes(KEYS), range_end: self.bytes(ENDS), prev_kv: self.chance(30) }
+        let (key, range_end) = self.bounds();
+        DeleteRangeRequest { key, range_end, prev_kv: self.chance(30) }
     }
 
     fn op(&mut self, depth: u32) -> RequestOp {
@@ -104,7 +112,8 @@ impl Dice {
 
     fn txn(&mut self, depth: u32) -> TxnRequest {
         let compare = if self.chance(50) {
-            vec![Compare { key: self.bytes(KEYS), range_end: self.bytes(ENDS), ..Default::default() }]
+            let (key, range_end) = self.bounds();
+            vec![Compare { key, range_end, ..Default::default() }]
         } else {
             Vec::new()
         };

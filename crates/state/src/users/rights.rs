@@ -41,7 +41,7 @@ impl Ranges {
         Self(union)
     }
 
-    /// Whether all of a request's range is in here. As in etcd, of one whose end is not after its key only the key counts.
+    /// Whether all of a request's range is in here. One whose end is not after its key holds nothing: its key counts.
     fn cover(&self, key: &[u8], range_end: &[u8]) -> bool {
         let after = self.0.partition_point(|(start, _)| start[..] <= *key);
         let Some((_, end)) = after.checked_sub(1).and_then(|at| self.0.get(at)) else { return false };
