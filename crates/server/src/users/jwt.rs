@@ -74,5 +74,7 @@ impl Jwt {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 #[path = "jwt_tests.rs"]
 mod tests;
