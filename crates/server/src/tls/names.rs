@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
@@ -25,8 +26,13 @@ fn parsed(leaf: &CertificateDer<'_>) -> Result<Certificate, String> {
     Certificate::from_der(leaf).map_err(|e| format!("the certificate cannot be read: {e}"))
 }
 
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// Of several the last one counts, as in Go's library: who it names must be the same person here and in etcd.
 fn common_name(certificate: &Certificate) -> Option<String> {
-    Some(match certificate.tbs_certificate().subject().common_name().ok()?? {
+    let subject = certificate.tbs_certificate().subject();
+    let name = subject.iter().filter(|attribute| attribute.oid == COMMON_NAME).last()?;
+    Some(match DirectoryString::try_from(&name.value).ok()? {
         DirectoryString::PrintableString(s) => s.to_string(),
         DirectoryString::TeletexString(s) => s.to_string(),
         DirectoryString::Utf8String(s) => s,
