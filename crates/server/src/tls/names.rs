@@ -162,6 +162,15 @@ mod tests {
         assert_eq!(name_of(&CertificateDer::from(vec![1, 2, 3])), "");
     }
 
+    #[test]
+    fn of_two_common_names_the_later_one_counts() {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "first");
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "second");
+        let leaf = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        assert_eq!(name_of(&leaf), "second");
+    }
+
     #[tokio::test]
     async fn a_certificate_must_fit_the_address_that_its_owner_comes_from() {
         let from = |text: &str| text.parse::<IpAddr>().unwrap();
