@@ -20,3 +20,4 @@ mod power_cuts;
 mod quota;
 mod removal_crash;
 mod tls;
+mod users;

@@ -78,11 +78,13 @@ pub async fn drain(_: &Member) {
     }
 }
 
-/// Serves a connection to its end, and gives up its permit once it is closed.
+/// Serves a connection to its end, and gives up its permit once it is closed. Who has come over it with a certificate is
+/// known by the name in that, if users are.
 pub async fn serve(
     mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     member: Arc<Member>,
     surface: Surface,
+    certificate_name: Option<Arc<str>>,
     _permit: OwnedSemaphorePermit,
 ) {
     let _counted = Counted::new();
@@ -92,7 +94,7 @@ pub async fn serve(
     let metrics = (surface == Surface::Client).then(|| member.metrics.clone());
     let io = Counting { head: bytes.into(), io, metrics };
     if is_http2 {
-        http2(io, member, surface).await;
+        http2(io, member, surface, certificate_name).await;
     } else {
         http1(io, member, surface).await;
     }
@@ -116,7 +118,12 @@ async fn first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, 
     Ok((head, true))
 }
 
-async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
+async fn http2(
+    io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    member: Arc<Member>,
+    surface: Surface,
+    certificate_name: Option<Arc<str>>,
+) {
     let (io, outlet) = gather(io);
     let handshake = h2::server::Builder::new()
         .initial_window_size(1 << 20)
@@ -137,7 +144,7 @@ async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member:
         tokio::select! {
             accepted = driven(&outlet, |cx| connection.poll_accept(cx)) => match accepted {
                 Some(Some(Ok((request, respond)))) => {
-                    tokio::spawn(request_of_http2(member.clone(), request, respond, surface));
+                    tokio::spawn(request_of_http2(member.clone(), request, respond, surface, certificate_name.clone()));
                 }
                 // The client is gone or has broken the protocol, and has been told.
                 Some(Some(Err(_)) | None) | None => break,
@@ -183,7 +190,13 @@ async fn unanswered_ping(ping: Option<h2::PingPong>, config: &Config) {
     }
 }
 
-async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, surface: Surface) {
+async fn request_of_http2(
+    member: Arc<Member>,
+    request: Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    surface: Surface,
+    certificate_name: Option<Arc<str>>,
+) {
     let (head, body) = request.into_parts();
     let of_grpc = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|v| is_grpc(v.as_bytes()));
     // What is posted can be nothing but a call, if a bad one: plain HTTP has nothing to post to.
@@ -192,7 +205,7 @@ async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut
         let mut respond = Respond::new(respond);
         match Call::new(&head.method, head.headers) {
             Ok(call) if surface == Surface::Peer => peer::serve(member, path, call, body, respond).await,
-            Ok(call) => services::serve(member, path, call, body, respond).await,
+            Ok(call) => services::serve(member, path, Call { certificate_name, ..call }, body, respond).await,
             Err((http, status)) => drop(respond.refuse_as(http, &status)),
         }
         return;

@@ -27,6 +27,7 @@ mod process;
 mod run;
 mod services;
 mod tls;
+mod users;
 mod version;
 
 use std::process::ExitCode;

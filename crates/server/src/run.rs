@@ -32,6 +32,7 @@ use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
 use crate::tls::Tls;
+use crate::users::Tokens;
 use crate::{background, corruption, discovery, exit, handover, logging, membership, overdue, version};
 
 /// How often a member that joins looks whether it is known.
@@ -85,6 +86,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     let files = Files::divide(files::raise_limit(), threads).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("main").enable_all().build()?;
     let tls = Tls::open(&config).map_err(anyhow::Error::msg)?;
+    let tokens = Arc::new(Tokens::open(&config).map_err(anyhow::Error::msg)?);
     // Ports first: a port in use must not cost a start of the store.
     let listeners = runtime.block_on(async { bind_all(&config, &tls) })?;
     let data_dir = Arc::new(DataDir::open(&config.data_dir)?);
@@ -96,7 +98,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
         config.initial_cluster = found;
     }
     let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir, &dialer))?;
-    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files, &runtime)?);
+    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files, tokens, &runtime)?);
 
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
@@ -172,6 +174,7 @@ fn open(
     beginning: &Beginning,
     dialer: Dialer,
     files: Files,
+    tokens: Arc<Tokens>,
     runtime: &Runtime,
 ) -> anyhow::Result<Member> {
     let identity = beginning.identity.clone();
@@ -217,6 +220,7 @@ fn open(
     let publisher = Publisher {
         hub: hub.clone(),
         lessor: lessor.clone(),
+        tokens: tokens.clone(),
         metrics: metrics.clone(),
         removal: removal.clone(),
         members_changed: members_changed.clone(),
@@ -254,6 +258,7 @@ fn open(
         state,
         hub,
         lessor,
+        tokens,
         metrics,
         removal,
         stopping: tokio::sync::watch::Sender::new(false),

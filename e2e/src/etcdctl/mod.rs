@@ -3,3 +3,4 @@
 pub mod normal;
 pub mod run;
 pub mod table;
+pub mod users;

@@ -236,6 +236,20 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         ],
     ),
     (
+        "Auth",
+        &[
+            flag(
+                "auth-token",
+                "simple",
+                Text,
+                Works,
+                "What users get when they have signed in: simple, or jwt,sign-method=RS256,priv-key=FILE,pub-key=FILE,ttl=5m.",
+            ),
+            flag("auth-token-ttl", "300", Number, Works, "Seconds that a simple token is good after it was last used."),
+            flag("bcrypt-cost", "10", Number, Works, "How long it takes to hash a password: 4 to 31, each twice the one before."),
+        ],
+    ),
+    (
         "Monitoring",
         &[
             flag("metrics", "basic", Text, Works, "basic or extensive (adds latency histograms of calls)."),

@@ -8,10 +8,12 @@ mod fuzz;
 mod gates;
 mod parse;
 mod security;
+mod tokens;
 mod urls;
 
 pub use discovery::{Discovery, Registry};
 pub use gates::Gates;
 pub use parse::{AutoCompaction, Config, Outcome, from_command_line, parse_cluster};
 pub use security::{Named, Pair, Security};
+pub use tokens::{JwtOptions, TokenKind};
 pub use urls::{Address, ListenUrl};

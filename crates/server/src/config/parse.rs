@@ -12,6 +12,7 @@ use super::file;
 use super::flags::{self, Use, Values};
 use super::gates::{self, Gates};
 use super::security::{self, Security};
+use super::tokens::{self, TokenKind};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
 use crate::grpc::MAX_MESSAGE;
 use crate::tls::Protocol;
@@ -80,6 +81,10 @@ pub struct Config {
     pub reuse_port: bool,
     pub client_security: Security,
     pub peer_security: Security,
+    /// What users are given for their passwords.
+    pub tokens: TokenKind,
+    pub simple_token_ttl: Duration,
+    pub bcrypt_cost: u32,
     /// What other members' certificates must be for, if not for the names in their URLs.
     pub peer_server_name: Option<String>,
     /// Only a data directory that was used before may be started with.
@@ -260,7 +265,11 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     if !client_security.is_there() && listen_metrics.iter().any(|url| url.is_secure) {
         return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".into());
     }
+    let tokens = tokens::parse(&s.text("auth-token"), &mut warnings)?;
     Ok(Config {
+        tokens,
+        simple_token_ttl: simple_token_ttl(s.number("auth-token-ttl")?)?,
+        bcrypt_cost: bcrypt_cost(s.number("bcrypt-cost")?, &mut warnings),
         gates,
         corrupt_check_interval: s.duration("corrupt-check-time")?,
         compact_hash_interval,
@@ -313,6 +322,24 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         joins_existing,
         name,
         warnings,
+    })
+}
+
+/// Nothing at all means the default.
+fn simple_token_ttl(seconds: i64) -> Result<Duration, String> {
+    match u32::try_from(seconds) {
+        Ok(0) => Ok(Duration::from_secs(300)),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+        Err(_) => Err(format!("--auth-token-ttl={seconds} is not a number of seconds")),
+    }
+}
+
+/// As in etcd, one that cannot be is the default.
+fn bcrypt_cost(cost: i64, warnings: &mut Vec<String>) -> u32 {
+    const DEFAULT: u32 = 10;
+    u32::try_from(cost).ok().filter(|cost| (4..=31).contains(cost)).unwrap_or_else(|| {
+        warnings.push(format!("--bcrypt-cost={cost} is taken as {DEFAULT}: it must be from 4 to 31"));
+        DEFAULT
     })
 }
 
@@ -415,6 +442,17 @@ mod tests {
         assert_eq!(c.data_dir, PathBuf::from("default.etcd"));
         assert_eq!(c.auto_compaction, AutoCompaction::Off);
         assert_eq!(c.progress_interval, Duration::from_secs(600));
+        assert_eq!((c.tokens, c.simple_token_ttl, c.bcrypt_cost), (TokenKind::Simple, Duration::from_secs(300), 10));
+    }
+
+    #[test]
+    fn costs_of_passwords_that_cannot_be_are_the_default_and_times_that_cannot_be_are_refused() {
+        for (flag, cost) in [("4", 4), ("31", 31), ("3", 10), ("32", 10), ("-1", 10)] {
+            assert_eq!(config(&format!("--bcrypt-cost {flag}")).unwrap().bcrypt_cost, cost);
+        }
+        assert!(config("--bcrypt-cost 3").unwrap().warnings[0].contains("--bcrypt-cost=3 is taken as 10"));
+        assert_eq!(config("--auth-token-ttl 0").unwrap().simple_token_ttl, Duration::from_secs(300));
+        assert!(config("--auth-token-ttl -1").is_err() && config("--auth-token other").is_err());
     }
 
     #[test]

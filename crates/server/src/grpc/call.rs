@@ -1,6 +1,7 @@
 //! One call: its metadata and deadline, and the two shapes of answers.
 
 use std::future::Future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// How long the client will wait.
     pub timeout: Option<Duration>,
+    /// Common name of the certificate that its connection came with, where those name users.
+    pub certificate_name: Option<Arc<str>>,
 }
 
 /// Whether a content type is gRPC's, whatever its codec and parameters.
@@ -57,7 +60,7 @@ impl Call {
         if timeout == Some(Duration::ZERO) {
             return Err((StatusCode::OK, too_late()));
         }
-        Ok(Self { headers, timeout })
+        Ok(Self { headers, timeout, certificate_name: None })
     }
 
     /// Whether the client wants to be told when there is no leader.

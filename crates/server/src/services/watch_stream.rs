@@ -90,6 +90,16 @@ impl WatchStream {
         vec![frame(&response, &[])]
     }
 
+    /// Tells that somebody may not watch, as etcd's library prints a status. Whatever else is wrong is not told.
+    pub fn forbid(&self, why: Error) -> Vec<Bytes> {
+        let told = match why {
+            Error::InvalidAuthToken | Error::AuthOldRevision | Error::UserEmpty => why,
+            _ => Error::PermissionDenied,
+        };
+        let code = Status::code_name(Some(told.code()));
+        self.refusal(&format!("rpc error: code = {code} desc = {}", told.text()))
+    }
+
     /// Adds a watcher.
     pub fn create(&mut self, r: WatchCreateRequest) -> Vec<Bytes> {
         if r.start_revision < 0 {
