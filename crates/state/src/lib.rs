@@ -3,6 +3,7 @@
 //! equal state on every member.
 
 mod alarm;
+mod export;
 mod lease;
 mod machine;
 mod members;
@@ -10,6 +11,7 @@ mod range;
 mod txn;
 mod validate;
 
+pub use export::{Frozen, Surroundings};
 pub use lease::Lease;
 pub use machine::{APPLIED, Applied, Machine, Position, Reply, Shared, Transaction};
 pub use members::Member;
