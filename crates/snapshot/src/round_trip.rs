@@ -167,7 +167,7 @@ fn what_a_failed_restore_has_left_is_never_taken_for_a_member_and_can_be_restore
     let folder = tempfile::tempdir().unwrap();
     let path = save(&state(100, None), folder.path());
     let sound = fs::read(&path).unwrap();
-    // Damage that only shows when the rows are read: the last row of a value-less key is made the first one's equal.
+    // Damage that shows only when the changes are read: revision 5 becomes 1.
     let at = sound.windows(9).rposition(|bytes| bytes == b"\0\0\0\0\0\0\0\x05_").unwrap();
     let mut damaged = sound.clone();
     damaged[at + 7] = 1;

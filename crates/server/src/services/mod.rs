@@ -7,6 +7,7 @@ mod lease;
 mod maintenance;
 mod method;
 mod range_stream;
+mod snapshot;
 mod watch;
 mod watch_stream;
 
@@ -21,6 +22,7 @@ use crate::member::Member;
 
 pub use kv::range as range_for_health;
 pub use method::Method;
+pub use snapshot::AT_ONCE as SNAPSHOTS_AT_ONCE;
 
 /// Bytes beyond the request limit that a message may have: what wraps the request.
 const MESSAGE_OVERHEAD: usize = 512 << 10;
@@ -62,7 +64,8 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         member.metrics.received(method);
         member.metrics.sent(method);
     }
-    let serves_learners = matches!(method, Method::Range | Method::Status) || method.service() == "grpc.health.v1.Health";
+    let of_its_own_state = matches!(method, Method::Range | Method::Status | Method::Snapshot);
+    let serves_learners = of_its_own_state || method.service() == "grpc.health.v1.Health";
     if !serves_learners && member.is_learner() {
         return respond.refuse(&Error::NotSupportedForLearner.into());
     }
@@ -94,6 +97,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::Defragment => respond.unary(call, reader, |r| maintenance::defragment(m, r)).await,
         Method::Hash => respond.unary(call, reader, |r| maintenance::hash(m, r)).await,
         Method::HashKv => respond.unary(call, reader, |r| maintenance::hash_kv(m, r)).await,
+        Method::Snapshot => snapshot::serve(m, call, reader, respond).await,
         Method::HealthCheck => respond.unary(call, reader, maintenance::health_check).await,
         Method::HealthList => respond.unary(call, reader, maintenance::health_list).await,
         Method::HealthWatch => maintenance::health_watch(m, reader, respond).await,
