@@ -19,4 +19,5 @@ mod oracle;
 mod power_cuts;
 mod quota;
 mod removal_crash;
+mod snapshots;
 mod tls;
