@@ -61,18 +61,13 @@ impl<'a, B: Backend> Import<'a, B> {
     pub fn put(&mut self, at: Revision, kv: &KeyValue) -> Result<(), ImportError> {
         self.follow(at)?;
         let Ok(size) = u32::try_from(kv.value.len()) else { return damaged(at, "has a value that is too large") };
-        if kv.mod_revision != at.main || !(1..=at.main).contains(&kv.create_revision) || !(1..=MAX_REVISION).contains(&kv.version) {
+        let is_counted = (1..=at.main).contains(&kv.create_revision) && (1..=MAX_REVISION).contains(&kv.version);
+        if kv.mod_revision != at.main || !is_counted {
             return damaged(at, "has a version whose numbers do not go together");
         }
         let previous = self.replace(at, &kv.key)?;
-        let meta = KeyMeta {
-            main: at.main,
-            sub: at.sub,
-            size,
-            create: kv.create_revision,
-            version: kv.version,
-            lease: kv.lease,
-        };
+        let Revision { main, sub } = at;
+        let meta = KeyMeta { main, sub, size, create: kv.create_revision, version: kv.version, lease: kv.lease };
         self.batch.put(Table::History, &history_key(&kv.key, at), &row::encode_put(&meta, &kv.value));
         self.batch.put(Table::Live, &kv.key, &row::encode_live(&meta));
         self.note(at, true, &kv.key, previous.as_ref());

@@ -249,17 +249,17 @@ mod tests {
             present: true,
             ..MembershipRow::default()
         };
-        let member = |id: u64, name: &str| Member {
+        let member = |id: u64, number: u8, name: &str| Member {
             id,
             name: name.into(),
-            peer_urls: vec![format!("http://m{id}:2380")],
+            peer_urls: vec![format!("http://m{number}:2380")],
             ..Member::default()
         };
         Surroundings {
             position: Position { term: 5, index: 300, membership: Some(membership) },
             leases: vec![(-7, 10, 0), (0x7f, 60, 30)],
             alarms: vec![AlarmMember { member_id: 1, alarm: AlarmType::Nospace.into() }],
-            members: vec![member(0x8e9e_05c5_2164_694d, "one"), Member { is_learner: true, ..member(2, "") }],
+            members: vec![member(0x8e9e_05c5_2164_694d, 1, "one"), Member { is_learner: true, ..member(2, 2, "") }],
             removed: vec![0xab],
             cluster_version: "3.7.0".into(),
         }
@@ -282,7 +282,7 @@ mod tests {
             (META, b"storageVersion", "3.7.0"),
             (META, b"finishedCompactRev", "\0\0\0\0\0\0\0\x04_\0\0\0\0\0\0\0\0"),
             (META, b"scheduledCompactRev", "\0\0\0\0\0\0\0\x04_\0\0\0\0\0\0\0\0"),
-            (MEMBERS, b"8e9e05c52164694d", r#"{"id":10276657743932975437,"peerURLs":["http://m10276657743932975437:2380"],"name":"one"}"#),
+            (MEMBERS, b"8e9e05c52164694d", r#"{"id":10276657743932975437,"peerURLs":["http://m1:2380"],"name":"one"}"#),
             (MEMBERS, b"2", r#"{"id":2,"peerURLs":["http://m2:2380"],"isLearner":true}"#),
             (MEMBERS_REMOVED, b"ab", "removed"),
             (CLUSTER, b"clusterVersion", "3.7.0"),

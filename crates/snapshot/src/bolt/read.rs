@@ -149,7 +149,8 @@ impl<'a, F: ReadAt + ?Sized> Database<'a, F> {
         }
         let meta = meta.ok_or_else(|| damaged("it does not begin as a database of etcd's does"))?;
         if meta.pages.checked_mul(meta.page_size.into()).is_none_or(|bytes| bytes > size) {
-            return Err(damaged(format!("it ends after {size} bytes, and should have {} pages of {}", meta.pages, meta.page_size)));
+            let Meta { pages, page_size, .. } = meta;
+            return Err(damaged(format!("it ends after {size} bytes, and should have {pages} pages of {page_size}")));
         }
         Ok(Self { file, meta })
     }
