@@ -118,13 +118,8 @@ impl Sorter {
         let begins = [0].into_iter().chain(self.ends.iter().copied());
         let buffer = (READ / self.ends.len().max(1)).max(MIN_READ);
         let runs = begins.zip(&self.ends).map(|(at, end)| Run { at, end: *end, buffer, read: Vec::new(), used: 0 }).collect();
-        let mut sorted = Sorted {
-            spool: self.spool,
-            runs,
-            heads: BinaryHeap::new(),
-            last: mem::take(&mut self.entries).into_iter(),
-            bytes: self.bytes,
-        };
+        let last = mem::take(&mut self.entries).into_iter();
+        let mut sorted = Sorted { spool: self.spool, runs, heads: BinaryHeap::new(), last, bytes: self.bytes };
         for number in 0..sorted.runs.len() {
             sorted.refill(Source::Run(number))?;
         }
@@ -135,6 +130,7 @@ impl Sorter {
 
 /// A run in the file.
 struct Run {
+    /// What has not been read yet.
     at: u64,
     end: u64,
     buffer: usize,
@@ -144,34 +140,37 @@ struct Run {
 }
 
 impl Run {
-    /// The next so many bytes.
-    fn take(&mut self, spool: &File, len: usize) -> io::Result<&[u8]> {
-        if self.read.len() - self.used < len {
+    /// Revision and length of the next change.
+    fn next_head(&mut self, spool: &File) -> io::Result<Option<(i64, u32, u32)>> {
+        if self.at == self.end && self.used == self.read.len() {
+            return Ok(None);
+        }
+        if self.read.len() - self.used < HEADER {
             self.read.drain(..self.used);
             self.used = 0;
             let have = self.read.len();
             let left = usize::try_from(self.end - self.at).map_err(too_large)?;
-            let more = left.min(self.buffer.max(len) - have);
+            let more = left.min(self.buffer - have);
             self.read.resize(have + more, 0);
             spool.read_exact_at(&mut self.read[have..], self.at)?;
             self.at += more as u64;
         }
-        let taken = self.read.get(self.used..self.used + len).ok_or(io::ErrorKind::UnexpectedEof)?;
-        self.used += len;
-        Ok(taken)
+        let header = self.read.get(self.used..).and_then(|rest| rest.first_chunk::<HEADER>());
+        let [a, b, c, d, e, f, g, h, s0, s1, s2, s3, l0, l1, l2, l3] = *header.ok_or(io::ErrorKind::UnexpectedEof)?;
+        self.used += HEADER;
+        let (main, sub) = (i64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([s0, s1, s2, s3]));
+        Ok(Some((main, sub, u32::from_be_bytes([l0, l1, l2, l3]))))
     }
 
-    fn next(&mut self, spool: &File) -> io::Result<Option<Change>> {
-        if self.at == self.end && self.used == self.read.len() {
-            return Ok(None);
-        }
-        let header: [u8; HEADER] = self.take(spool, HEADER)?.try_into().map_err(io::Error::other)?;
-        let [a, b, c, d, e, f, g, h, sub @ ..] = header;
-        let [s0, s1, s2, s3, l0, l1, l2, l3] = sub;
-        let (main, sub) = (i64::from_be_bytes([a, b, c, d, e, f, g, h]), u32::from_be_bytes([s0, s1, s2, s3]));
-        let len = u32::from_be_bytes([l0, l1, l2, l3]);
-        let kv = self.take(spool, (len & !DELETE) as usize)?.to_vec();
-        Ok(Some(Change { main, sub, is_delete: len & DELETE != 0, kv }))
+    /// The bytes of the change whose head has just been read. What of them is not in the buffer does not go through it.
+    fn kv(&mut self, spool: &File, len: usize) -> io::Result<Vec<u8>> {
+        let buffered = len.min(self.read.len() - self.used);
+        let mut kv = self.read[self.used..self.used + buffered].to_vec();
+        self.used += buffered;
+        kv.resize(len, 0);
+        spool.read_exact_at(&mut kv[buffered..], self.at)?;
+        self.at += (len - buffered) as u64;
+        Ok(kv)
     }
 }
 
@@ -183,35 +182,50 @@ enum Source {
     Last,
 }
 
+/// The next change of a source: its revision, and its length with a bit for a delete. Its bytes stay where they are:
+/// there may be many sources, and changes may be large.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Head {
+    main: i64,
+    sub: u32,
+    source: Source,
+    len: u32,
+    /// Where it is in memory.
+    at: u32,
+}
+
 /// Changes in order.
 pub struct Sorted {
     spool: Option<File>,
     runs: Vec<Run>,
-    /// The next change of each source.
-    heads: BinaryHeap<Reverse<(Change, Source)>>,
+    heads: BinaryHeap<Reverse<Head>>,
     last: std::vec::IntoIter<Entry>,
     bytes: Vec<u8>,
 }
 
 impl Sorted {
     fn refill(&mut self, source: Source) -> io::Result<()> {
-        let change = match (source, &self.spool) {
-            (Source::Run(number), Some(spool)) => self.runs[number].next(spool)?,
+        let head = match (source, &self.spool) {
+            (Source::Run(number), Some(spool)) => {
+                self.runs[number].next_head(spool)?.map(|(main, sub, len)| Head { main, sub, source, len, at: 0 })
+            }
             (Source::Run(_), None) => None,
-            (Source::Last, _) => self.last.next().map(|Entry { main, sub, at, len }| {
-                let kv = self.bytes[at as usize..][..(len & !DELETE) as usize].to_vec();
-                Change { main, sub, is_delete: len & DELETE != 0, kv }
-            }),
+            (Source::Last, _) => self.last.next().map(|Entry { main, sub, at, len }| Head { main, sub, source, len, at }),
         };
-        self.heads.extend(change.map(|change| Reverse((change, source))));
+        self.heads.extend(head.map(Reverse));
         Ok(())
     }
 
     /// The next change.
     pub fn next_change(&mut self) -> io::Result<Option<Change>> {
-        let Some(Reverse((change, source))) = self.heads.pop() else { return Ok(None) };
+        let Some(Reverse(Head { main, sub, source, len, at })) = self.heads.pop() else { return Ok(None) };
+        let (is_delete, len) = (len & DELETE != 0, (len & !DELETE) as usize);
+        let kv = match (source, &self.spool) {
+            (Source::Run(number), Some(spool)) => self.runs[number].kv(spool, len)?,
+            _ => self.bytes[at as usize..][..len].to_vec(),
+        };
         self.refill(source)?;
-        Ok(Some(change))
+        Ok(Some(Change { main, sub, is_delete, kv }))
     }
 }
 
