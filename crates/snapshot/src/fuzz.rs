@@ -56,9 +56,10 @@ fn use_all(file: &[u8]) {
         }
     }
     let backend = MemoryBackend::default();
-    let leases = taken.leases.clone();
-    let around = Surroundings { leases, alarms: taken.alarms.clone(), ..Surroundings::default() };
-    if let Ok((marks, _)) = fill(&backend, &database, &buckets, taken.compacted(), 0, &around) {
+    let compacted = taken.compacted();
+    let Taken { leases, alarms, auth, .. } = taken;
+    let around = Surroundings { leases, alarms, auth, ..Surroundings::default() };
+    if let Ok((marks, _)) = fill(&backend, &database, &buckets, compacted, 0, &around) {
         let (machine, _) = Machine::open(backend.fork()).unwrap();
         assert_eq!(machine.shared().store.revision(), marks.revision);
         let store = Store::open(backend).unwrap();

@@ -22,6 +22,9 @@ use crate::{RowError, SnapshotError};
 /// No store gets here; beyond it revisions could not be counted on.
 const FARTHEST_BUMP: u64 = i64::MAX as u64 / 4;
 
+/// Whether the store asks callers who they are. One that does not would give what users may not see to everybody.
+const ASKS_FOR_USERS: bool = false;
+
 /// What to restore, and who the restored member is. The defaults are etcdutl's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreOptions {
@@ -95,8 +98,9 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
     for bucket in buckets.iter().filter(|b| b.name != KEY.as_bytes()) {
         take(&database, bucket, &mut taken).map_err(|e| e.of(file.path()))?;
     }
-    if taken.users > 0 {
-        return Err(SnapshotError::HasUsers { path: options.snapshot.clone(), count: taken.users });
+    let count = taken.auth.users.len() + taken.auth.roles.len();
+    if !ASKS_FOR_USERS && count > 0 {
+        return Err(SnapshotError::HasUsers { path: options.snapshot.clone(), count });
     }
 
     let data_dir = options.data_dir.clone().unwrap_or_else(|| format!("{name}.etcd").into());
@@ -107,10 +111,11 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
         begin_with_state(&log, &voters).map_err(|e| SnapshotError::Write(e.to_string()))?
     };
     let backend = StateBackend::open(&dir.state(), &StateOptions::default())?;
-    let (leases, alarms) = (taken.leases.clone(), taken.alarms.clone());
-    let around = Surroundings { position, leases, alarms, members: member.members.clone(), ..Surroundings::default() };
-    let bump = options.bump_revision;
-    let filled = fill(&backend, &database, &buckets, taken.compacted(), bump, &around).map_err(|e| e.of(file.path()));
+    let (compacted, bump) = (taken.compacted(), options.bump_revision);
+    let Taken { leases, alarms, auth, .. } = taken;
+    let members = member.members.clone();
+    let around = Surroundings { position, leases, alarms, auth, members, ..Surroundings::default() };
+    let filled = fill(&backend, &database, &buckets, compacted, bump, &around).map_err(|e| e.of(file.path()));
     let flushed = filled.and_then(|filled| Ok(backend.flush().map(|()| filled)?));
     backend.close();
     drop(backend);

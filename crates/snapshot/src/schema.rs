@@ -1,16 +1,18 @@
 //! What etcd keeps in which bucket, row by row.
 
+use keelson_api::authpb::{Role, User};
 use keelson_api::etcdserverpb::AlarmMember;
 use keelson_api::keelson::MembershipRow;
 use keelson_mvcc::Marks;
-use keelson_state::{Member, Surroundings};
+use keelson_state::{AuthRows, Member, Surroundings};
 use prost::Message;
 use serde::Serialize;
 
 /// All buckets. One that is missing is none of etcd's files.
 pub const BUCKETS: [&str; 10] =
-    [ALARM, "auth", AUTH_ROLES, AUTH_USERS, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META];
+    [ALARM, AUTH, AUTH_ROLES, AUTH_USERS, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META];
 pub const ALARM: &str = "alarm";
+pub const AUTH: &str = "auth";
 pub const AUTH_ROLES: &str = "authRoles";
 pub const AUTH_USERS: &str = "authUsers";
 pub const CLUSTER: &str = "cluster";
@@ -23,6 +25,9 @@ pub const META: &str = "meta";
 pub const STORAGE_VERSION: &[u8] = b"storageVersion";
 const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
 const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
+
+const AUTH_ENABLED: &[u8] = b"authEnabled";
+const AUTH_REVISION: &[u8] = b"authRevision";
 
 const REVISION_LEN: usize = 17;
 const TOMBSTONE: u8 = b't';
@@ -141,6 +146,12 @@ fn meta(marks: &Marks, around: &Surroundings, storage_version: &str) -> Rows {
     rows
 }
 
+fn auth(auth: &AuthRows) -> Rows {
+    let enabled = auth.is_on.then(|| (AUTH_ENABLED.to_vec(), vec![1]));
+    let revision = (auth.revision > 0).then(|| (AUTH_REVISION.to_vec(), auth.revision.to_be_bytes().to_vec()));
+    enabled.into_iter().chain(revision).collect()
+}
+
 fn member(m: &Member) -> (Vec<u8>, Vec<u8>) {
     let row = MemberRow {
         id: m.id,
@@ -165,6 +176,9 @@ pub fn rows_beside_keys(marks: &Marks, around: &Surroundings, storage_version: &
                 around.leases.iter().map(row).collect()
             }
             ALARM => around.alarms.iter().map(|alarm| (alarm.encode_to_vec(), Vec::new())).collect(),
+            AUTH => auth(&around.auth),
+            AUTH_USERS => around.auth.users.clone(),
+            AUTH_ROLES => around.auth.roles.clone(),
             MEMBERS => around.members.iter().map(member).collect(),
             MEMBERS_REMOVED => around.removed.iter().map(|id| (format!("{id:x}").into(), b"removed".to_vec())).collect(),
             CLUSTER if !around.cluster_version.is_empty() => {
@@ -188,10 +202,15 @@ pub struct Taken {
     pub leases: Vec<(i64, i64, i64)>,
     /// Raised alarms.
     pub alarms: Vec<AlarmMember>,
+    /// Users and roles.
+    pub auth: AuthRows,
     scheduled: Option<i64>,
     finished: Option<i64>,
-    /// Users and roles.
-    pub users: usize,
+}
+
+/// A row of a user or a role, if its name is a text, and that of what is stored.
+fn named(key: &[u8], value: &[u8], name: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    (key == name && std::str::from_utf8(key).is_ok()).then(|| (key.to_vec(), value.to_vec()))
 }
 
 impl Taken {
@@ -211,7 +230,10 @@ impl Taken {
             ALARM => self.alarms.push(AlarmMember::decode(key).ok()?),
             META if key == SCHEDULED_COMPACT => self.scheduled = Some(RevisionKey::decode(value)?.main),
             META if key == FINISHED_COMPACT => self.finished = Some(RevisionKey::decode(value)?.main),
-            AUTH_USERS | AUTH_ROLES => self.users += 1,
+            AUTH if key == AUTH_ENABLED => self.auth.is_on = value == [1],
+            AUTH if key == AUTH_REVISION => self.auth.revision = value.try_into().map(u64::from_be_bytes).ok()?,
+            AUTH_USERS => self.auth.users.push(named(key, value, &User::decode(value).ok()?.name)?),
+            AUTH_ROLES => self.auth.roles.push(named(key, value, &Role::decode(value).ok()?.name)?),
             // Who belonged to the cluster, and where its log stood, is of no use to another one.
             _ => {}
         }
@@ -262,6 +284,12 @@ mod tests {
             members: vec![member(0x8e9e_05c5_2164_694d, 1, "one"), Member { is_learner: true, ..member(2, 2, "") }],
             removed: vec![0xab],
             cluster_version: "3.7.0".into(),
+            auth: AuthRows {
+                is_on: true,
+                revision: 6,
+                users: vec![(b"root".to_vec(), User { name: "root".into(), ..User::default() }.encode_to_vec())],
+                roles: vec![(b"r".to_vec(), Role { name: "r".into(), ..Role::default() }.encode_to_vec())],
+            },
         }
     }
 
@@ -275,7 +303,7 @@ mod tests {
             assert!(rows.is_sorted_by(|a, b| a.0 < b.0), "{bucket}");
             rows.iter().find(|(k, _)| k == key).map(|(_, v)| String::from_utf8_lossy(v).into_owned())
         };
-        let expected: [(&str, &[u8], &str); 12] = [
+        let expected: [(&str, &[u8], &str); 16] = [
             (META, b"confState", r#"{"voters":[1,2],"learners":[3],"auto_leave":false}"#),
             (META, b"consistent_index", "\0\0\0\0\0\0\x01\x2c"),
             (META, b"term", "\0\0\0\0\0\0\0\x05"),
@@ -286,6 +314,10 @@ mod tests {
             (MEMBERS, b"2", r#"{"id":2,"peerURLs":["http://m2:2380"],"isLearner":true}"#),
             (MEMBERS_REMOVED, b"ab", "removed"),
             (CLUSTER, b"clusterVersion", "3.7.0"),
+            (AUTH, b"authEnabled", "\x01"),
+            (AUTH, b"authRevision", "\0\0\0\0\0\0\0\x06"),
+            (AUTH_USERS, b"root", "\x0a\x04root"),
+            (AUTH_ROLES, b"r", "\x0a\x01r"),
             (ALARM, &[8, 1, 16, 1], ""),
             (LEASE, &[0, 0, 0, 0, 0, 0, 0, 0x7f], "\x08\x7f\x10\x3c\x18\x1e"),
         ];
@@ -298,7 +330,8 @@ mod tests {
             rows.iter().for_each(|(k, v)| taken.take(bucket, k, v).unwrap());
         }
         taken.leases.sort_unstable();
-        assert_eq!((taken.leases.as_slice(), &taken.alarms, taken.users), (around.leases.as_slice(), &around.alarms, 0));
+        assert_eq!((taken.leases.as_slice(), &taken.alarms), (around.leases.as_slice(), &around.alarms));
+        assert_eq!(taken.auth, around.auth);
         assert_eq!(taken.compacted(), 4);
     }
 
@@ -322,7 +355,9 @@ mod tests {
         assert_eq!(taken.take(META, FINISHED_COMPACT, b"x"), None);
         assert_eq!(taken.take(LEASE, &[0; 8], &LeaseRow { id: 1, ..LeaseRow::default() }.encode_to_vec()), None);
         assert_eq!(taken.take(ALARM, &[0xff], b""), None);
-        taken.take(AUTH_USERS, b"root", b"").unwrap();
-        assert_eq!(taken.users, 1);
+        assert_eq!(taken.take(AUTH_USERS, b"root", b""), None, "a user of another name");
+        assert_eq!(taken.take(AUTH, AUTH_REVISION, b"1"), None);
+        taken.take(AUTH, AUTH_ENABLED, &[0]).unwrap();
+        assert_eq!(taken.auth, AuthRows::default());
     }
 }

@@ -10,6 +10,56 @@ use crate::lease::Leases;
 use crate::machine::{APPLIED, Position, Shared};
 use crate::members::{Member, Members};
 
+const AUTH_ENABLED: &[u8] = b"auth/enabled";
+const AUTH_REVISION: &[u8] = b"auth/revision";
+const USER: &[u8] = b"auth-user/";
+const ROLE: &[u8] = b"auth-role/";
+
+/// Users and roles, by name, as they are stored: messages of `authpb`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AuthRows {
+    /// Callers are asked who they are.
+    pub is_on: bool,
+    /// Counts changes of all this; 0 if there was none.
+    pub revision: u64,
+    /// `User` by name.
+    pub users: Vec<(Vec<u8>, Vec<u8>)>,
+    /// `Role` by name.
+    pub roles: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl AuthRows {
+    fn load_row(&mut self, key: &[u8], value: &[u8]) -> Result<bool, StorageError> {
+        let damaged = |_| StorageError("the revision of users cannot be decoded: the state store is damaged".into());
+        if key == AUTH_ENABLED {
+            self.is_on = true;
+        } else if key == AUTH_REVISION {
+            self.revision = value.try_into().map(u64::from_be_bytes).map_err(damaged)?;
+        } else if let Some(name) = key.strip_prefix(USER) {
+            self.users.push((name.to_vec(), value.to_vec()));
+        } else if let Some(name) = key.strip_prefix(ROLE) {
+            self.roles.push((name.to_vec(), value.to_vec()));
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn write(&self, batch: &mut impl WriteBatch) {
+        if self.is_on {
+            batch.put(Table::Meta, AUTH_ENABLED, &[]);
+        }
+        if self.revision > 0 {
+            batch.put(Table::Meta, AUTH_REVISION, &self.revision.to_be_bytes());
+        }
+        for (prefix, rows) in [(USER, &self.users), (ROLE, &self.roles)] {
+            for (name, row) in rows {
+                batch.put(Table::Meta, &[prefix, name].concat(), row);
+            }
+        }
+    }
+}
+
 /// Everything but the keys.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Surroundings {
@@ -19,6 +69,8 @@ pub struct Surroundings {
     pub leases: Vec<(i64, i64, i64)>,
     /// Raised alarms.
     pub alarms: Vec<AlarmMember>,
+    /// Users and roles.
+    pub auth: AuthRows,
     /// All members.
     pub members: Vec<Member>,
     /// Ids that never come back.
@@ -51,13 +103,18 @@ impl<B: Backend> Shared<B> {
 fn read_meta<B: Backend>(backend: &B) -> Result<(Marks, Surroundings), StorageError> {
     let (mut marks, mut position) = (Marks::default(), Position::default());
     let (mut leases, mut alarms, mut members) = (Leases::default(), Alarms::default(), Members::default());
+    let mut auth = AuthRows::default();
     let mut cursor = backend.cursor(Table::Meta, None);
     cursor.seek(&[])?;
     while let Some((key, value)) = cursor.row() {
         if key == APPLIED {
             position = Position::decode(value)
                 .map_err(|_| StorageError("the applied position cannot be decoded: the state store is damaged".into()))?;
-        } else if !marks.load_row(key, value)? && !leases.load_row(key, value)? && !alarms.load_row(key)? {
+        } else if !marks.load_row(key, value)?
+            && !leases.load_row(key, value)?
+            && !alarms.load_row(key)?
+            && !auth.load_row(key, value)?
+        {
             members.load_row(key, value)?;
         }
         cursor.step()?;
@@ -68,6 +125,7 @@ fn read_meta<B: Backend>(backend: &B) -> Result<(Marks, Surroundings), StorageEr
         position,
         leases: granted,
         alarms: alarms.list(),
+        auth,
         removed: members.removed(),
         cluster_version: members.version().to_owned(),
         members: members.list(),
@@ -91,6 +149,7 @@ impl Surroundings {
             let raise = AlarmRequest { action: AlarmAction::Activate.into(), member_id: *member_id, alarm: *alarm };
             alarms.apply(&raise, batch);
         }
+        self.auth.write(batch);
         Members::default().begin(&self.members, batch);
         batch.put(Table::Meta, APPLIED, &self.position.encode_to_vec());
     }
@@ -129,13 +188,17 @@ mod tests {
         assert_eq!((leases.as_slice(), alarms.len(), removed.as_slice()), ([(7, 60, 0)].as_slice(), 1, [2].as_slice()));
         assert_eq!((members.as_slice(), &frozen.around.position), ([member(1)].as_slice(), &position));
 
+        let row = |name: &str| (name.as_bytes().to_vec(), vec![7]);
+        let (users, roles) = (vec![row("root"), row("u")], vec![row("r")]);
+        let auth = AuthRows { is_on: true, revision: 9, users, roles };
+        let around = Surroundings { auth, removed: Vec::new(), ..frozen.around };
+
         let backend = MemoryBackend::default();
         let mut batch = backend.batch();
-        frozen.around.write(&mut batch);
+        around.write(&mut batch);
         backend.write(batch).unwrap();
         let (copy, at) = Machine::open(backend).unwrap();
         assert_eq!(at, position);
-        let again = copy.shared().freeze().unwrap().around;
-        assert_eq!(again, Surroundings { removed: Vec::new(), ..frozen.around });
+        assert_eq!(copy.shared().freeze().unwrap().around, around);
     }
 }

@@ -11,7 +11,7 @@ mod range;
 mod txn;
 mod validate;
 
-pub use export::{Frozen, Surroundings};
+pub use export::{AuthRows, Frozen, Surroundings};
 pub use lease::Lease;
 pub use machine::{APPLIED, Applied, Machine, Position, Reply, Shared, Transaction};
 pub use members::Member;
