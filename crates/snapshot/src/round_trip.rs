@@ -3,12 +3,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use keelson_api::authpb::User;
 use keelson_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, request_op::Request};
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::{Command, LeaseGrant};
-use keelson_mvcc::{KeyRange, MemoryBackend, Query, ReadMode};
-use keelson_state::{Machine, Position};
+use keelson_mvcc::{Import, KeyRange, Marks, MemoryBackend, Query, ReadMode};
+use keelson_state::{AuthRows, Machine, Position, Surroundings};
 use keelson_storage::{DataDir, DataDirError, StateBackend, StateOptions};
+use prost::Message;
 use sha2::{Digest, Sha256};
 
 use crate::{RestoreOptions, Restored, SnapshotError, prepare, restore, status};
@@ -160,6 +162,20 @@ fn a_damaged_file_is_refused_before_anything_is_made_of_it() {
     fs::write(&path, &sound[..sound.len() - 32]).unwrap();
     restore(&skipping).unwrap();
     assert!(matches!(restore(&skipping), Err(SnapshotError::DataDir(DataDirError::NotEmpty(_)))));
+}
+
+#[test]
+fn a_store_that_does_not_ask_for_users_takes_nothing_that_was_meant_for_some_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let user = User { name: "root".into(), ..User::default() };
+    let auth = AuthRows { is_on: true, users: vec![(user.name.to_vec(), user.encode_to_vec())], ..AuthRows::default() };
+    let around = Surroundings { auth, ..Surroundings::default() };
+    let backend = MemoryBackend::default();
+    Import::new(&backend, -1).finish(Marks::default(), |batch| around.write(batch)).unwrap();
+    let path = save(&Machine::open(backend).unwrap().0, folder.path());
+    let data = folder.path().join("data");
+    assert!(matches!(restore(&options(&path, &data)), Err(SnapshotError::HasUsers { count: 1, .. })));
+    assert!(!data.exists());
 }
 
 #[test]

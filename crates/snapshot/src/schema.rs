@@ -196,7 +196,7 @@ pub fn rows_beside_keys(marks: &Marks, around: &Surroundings, storage_version: &
 }
 
 /// What a restored state takes from the rows beside the keys.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Taken {
     /// Id, granted time to live and last checkpoint of each lease.
     pub leases: Vec<(i64, i64, i64)>,
