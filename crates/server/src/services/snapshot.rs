@@ -131,25 +131,20 @@ fn make(member: Arc<Member>, parts: Parts) {
     drop(member);
     let (revision, total_bytes) = (prepared.revision, prepared.size());
     tracing::info!(revision, total_bytes, "sending database snapshot to client");
-    let whole = parts.blocking_send(Ok(Part::Size(total_bytes))).is_ok() && {
-        let out = Pieces { bytes: BytesMut::new(), sum: Sha256::new(), parts: &parts };
-        match prepared.write(out) {
-            Ok(out) => {
-                let sum: [u8; 32] = out.sum.finalize().into();
-                parts.blocking_send(Ok(Part::Sum(Bytes::copy_from_slice(&sum)))).is_ok()
-            }
-            Err(e) if parts.is_closed() => {
-                tracing::debug!(error = %e, "a snapshot is not wanted any more");
-                false
-            }
-            Err(e) => {
-                tracing::error!(error = %e, "a snapshot has failed");
-                let text = format!("keelson: the snapshot cannot be written: {e}");
-                parts.blocking_send(Err(Status::new(Code::Internal, text))).is_ok()
-            }
+    if parts.blocking_send(Ok(Part::Size(total_bytes))).is_err() {
+        return;
+    }
+    let last = match prepared.write(Pieces { bytes: BytesMut::new(), sum: Sha256::new(), parts: &parts }) {
+        Ok(written) => Ok(Part::Sum(Bytes::copy_from_slice(&written.sum.finalize()))),
+        // The client has gone, or the process stops.
+        Err(_) if parts.is_closed() => return,
+        Err(e) => {
+            tracing::error!(error = %e, "a snapshot has failed");
+            Err(Status::new(Code::Internal, format!("keelson: the snapshot cannot be written: {e}")))
         }
     };
-    if whole {
+    let is_whole = last.is_ok();
+    if parts.blocking_send(last).is_ok() && is_whole {
         tracing::info!(revision, total_bytes, took = ?begun.elapsed(), "successfully sent database snapshot to client");
     }
 }
