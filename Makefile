@@ -118,7 +118,7 @@ soak: setup peers
 	$(MAKE) e2e-node
 
 # Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.
-FUZZ_CRATES ?= api mvcc state storage consensus server
+FUZZ_CRATES ?= api mvcc state storage consensus snapshot server
 SECONDS ?= 60
 fuzz: setup-build
 	@set -eu; export ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" ROCKSDB_STATIC=1; \

@@ -19,5 +19,6 @@ mod oracle;
 mod power_cuts;
 mod quota;
 mod removal_crash;
+mod snapshots;
 mod tls;
 mod users;

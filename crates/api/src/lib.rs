@@ -1,10 +1,11 @@
-//! The wire contract: messages and services generated from `proto/`, ids with a type of their own,
-//! and the one table that maps errors to gRPC codes and texts.
+//! The wire contract: messages and services generated from `proto/`, ids with a type of their own
+//! and by etcd's rules, and the one table that maps errors to gRPC codes and texts.
 
 mod error;
 pub mod format;
 #[cfg(test)]
 mod fuzz;
+pub mod identity;
 mod ids;
 
 pub use error::{Code, Error};

@@ -12,7 +12,6 @@ mod files;
 mod grpc;
 mod handover;
 mod http;
-mod identity;
 mod lead;
 mod lessor;
 mod listen;

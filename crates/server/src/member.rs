@@ -17,7 +17,7 @@ use keelson_state::{Applied, Reply, Shared};
 use keelson_storage::{LogWaits, StateBackend};
 use parking_lot::Mutex;
 use prometheus::IntGauge;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Config;
 use crate::corruption::{KeptHashes, Scans};
@@ -82,6 +82,8 @@ pub struct Member {
     pub scans: Scans,
     /// The files of the state store are being rewritten.
     pub defragmenting: Arc<AtomicBool>,
+    /// How many more snapshots may be sent at a time.
+    pub snapshots: Arc<Semaphore>,
 }
 
 /// Why a run of the member ends, other than by a signal.

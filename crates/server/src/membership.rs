@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use keelson_api::Error;
 use keelson_api::etcdserverpb::{MemberAddRequest, MemberUpdateRequest};
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::{ClusterVersion, MemberAdd, MemberPromote, MemberRemove, MemberUpdate, peer};
+use keelson_api::{Error, identity};
 use keelson_consensus::Configuration;
 
 use crate::member::{End, Member};
-use crate::{identity, version};
+use crate::version;
 
 /// A member counts as healthy once it has been reachable for so long.
 const HEALTHY: Duration = Duration::from_secs(5);

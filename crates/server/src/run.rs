@@ -31,6 +31,7 @@ use crate::listen::{self, Workers};
 use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
+use crate::services::SNAPSHOTS_AT_ONCE;
 use crate::tls::Tls;
 use crate::users::Tokens;
 use crate::{background, corruption, discovery, exit, handover, logging, membership, overdue, version};
@@ -269,6 +270,7 @@ fn open(
         kept_hashes: corruption::KeptHashes::default(),
         scans: corruption::Scans::on(runtime.handle().clone()),
         defragmenting: Arc::default(),
+        snapshots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
     })
 }
 

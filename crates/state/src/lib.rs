@@ -3,6 +3,7 @@
 //! equal state on every member.
 
 mod alarm;
+mod export;
 mod lease;
 mod machine;
 mod members;
@@ -11,6 +12,7 @@ mod txn;
 mod users;
 mod validate;
 
+pub use export::{AuthRows, Frozen, Surroundings};
 pub use lease::Lease;
 pub use machine::{APPLIED, Applied, Machine, Position, Reply, Shared, Transaction};
 pub use members::Member;

@@ -9,6 +9,7 @@ mod lease;
 mod maintenance;
 mod method;
 mod range_stream;
+mod snapshot;
 mod watch;
 mod watch_stream;
 
@@ -23,6 +24,7 @@ use crate::member::Member;
 
 pub use kv::range as range_for_health;
 pub use method::Method;
+pub use snapshot::AT_ONCE as SNAPSHOTS_AT_ONCE;
 
 /// Bytes beyond the request limit that a message may have: what wraps the request.
 const MESSAGE_OVERHEAD: usize = 512 << 10;
@@ -69,7 +71,8 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         member.metrics.received(method);
         member.metrics.sent(method);
     }
-    let serves_learners = matches!(method, Method::Range | Method::Status) || method.service() == "grpc.health.v1.Health";
+    let of_its_own_state = matches!(method, Method::Range | Method::Status | Method::Snapshot);
+    let serves_learners = of_its_own_state || method.service() == "grpc.health.v1.Health";
     if !serves_learners && member.is_learner() {
         return respond.refuse(&Error::NotSupportedForLearner.into());
     }
@@ -123,6 +126,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::RoleDelete => respond.unary(call, reader, |r| auth::role_delete(m, call, r)).await,
         Method::RoleGrantPermission => respond.unary(call, reader, |r| auth::role_grant_permission(m, call, r)).await,
         Method::RoleRevokePermission => respond.unary(call, reader, |r| auth::role_revoke_permission(m, call, r)).await,
+        Method::Snapshot => snapshot::serve(m, call, reader, respond).await,
         Method::HealthCheck => respond.unary(call, reader, maintenance::health_check).await,
         Method::HealthList => respond.unary(call, reader, maintenance::health_list).await,
         Method::HealthWatch => maintenance::health_watch(m, reader, respond).await,
