@@ -150,14 +150,14 @@ impl Accepted {
                     Some(tls) if !door.takes_plain || begins_handshake(&stream).await => {
                         Box::pin(serve_secure(tls, stream, Some(from), member, surface, permit)).await;
                     }
-                    _ => conn::serve(stream, member, surface, permit).await,
+                    _ => conn::serve(stream, member, surface, false, permit).await,
                 }
             }
             Accept::Unix(stream) => {
                 let Ok(stream) = UnixStream::from_std(stream) else { return };
                 match door.tls {
                     Some(tls) => Box::pin(serve_secure(tls, stream, None, member, surface, permit)).await,
-                    None => conn::serve(stream, member, surface, permit).await,
+                    None => conn::serve(stream, member, surface, false, permit).await,
                 }
             }
         }
@@ -173,7 +173,7 @@ async fn serve_secure(
     permit: OwnedSemaphorePermit,
 ) {
     if let Some(io) = tls.accept(io, from).await {
-        conn::serve(io, member, surface, permit).await;
+        conn::serve(io, member, surface, true, permit).await;
     }
 }
 

@@ -9,9 +9,17 @@ mod gates;
 mod parse;
 mod security;
 mod urls;
+mod web;
 
 pub use discovery::{Discovery, Registry};
 pub use gates::Gates;
 pub use parse::{AutoCompaction, Config, Outcome, from_command_line, parse_cluster};
 pub use security::{Named, Pair, Security};
 pub use urls::{Address, ListenUrl};
+pub use web::{Allowed, Web};
+
+/// Settings of plain HTTP, for tests.
+#[cfg(test)]
+pub fn web(cors: &str, host_whitelist: &str) -> Web {
+    web::read(true, cors, host_whitelist).unwrap()
+}

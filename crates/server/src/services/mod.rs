@@ -23,7 +23,7 @@ pub use kv::range as range_for_health;
 pub use method::Method;
 
 /// Bytes beyond the request limit that a message may have: what wraps the request.
-const MESSAGE_OVERHEAD: usize = 512 << 10;
+pub const MESSAGE_OVERHEAD: usize = 512 << 10;
 
 /// Serves one call from its path to its trailers.
 pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream, mut respond: Respond) {
