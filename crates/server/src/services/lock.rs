@@ -1,0 +1,58 @@
+//! The Lock service: who is first in line holds the lock. The lock ends with its key, and that with its
+//! lease, so a lock that was waited for is only given to somebody whose lease has outlived the wait.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keelson_api::Code;
+use keelson_api::etcdserverpb::{DeleteRangeRequest, TxnRequest};
+use keelson_api::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+
+use super::kv;
+use super::line::{self, Line, Place};
+use crate::grpc::Status;
+use crate::member::Member;
+
+/// The lease ended while its owner stood in line.
+const EXPIRED: &str = "mutex: session is expired";
+
+pub async fn lock(
+    member: Arc<Member>,
+    request: LockRequest,
+    leader_lost: impl Future<Output = ()>,
+) -> Result<LockResponse, Status> {
+    let lease = line::lease_for(&member, request.lease).await?;
+    let line = Line::of(&member, &request.name);
+    let key = line.key_of(lease);
+    // Who asks again has its place already.
+    let enter = TxnRequest {
+        compare: vec![line::created_at(&key, 0)],
+        success: vec![line::put(&key, Bytes::new(), lease), line::read(line.first())],
+        failure: vec![line::read_one(&key), line::read(line.first())],
+    };
+    let entered = line::txn(&member, enter).await?;
+    let mut responses = entered.responses.into_iter();
+    let (own, holder) = (line::found(responses.next()), line::found(responses.next()));
+    let revision = own.map_or_else(|| entered.header.map_or(0, |h| h.revision), |kv| kv.create_revision);
+    if holder.is_none_or(|kv| kv.create_revision == revision) {
+        return Ok(LockResponse { header: entered.header, key });
+    }
+    let leave = TxnRequest { success: vec![line::delete(&key)], ..TxnRequest::default() };
+    let place = Place::new(&member, leave);
+    let turn = async {
+        line.wait_for_turn(revision).await?;
+        line.read(&key).await
+    };
+    let held = line::patiently(&member, leader_lost, turn).await?;
+    place.keep();
+    if held.kvs.is_empty() {
+        return Err(Status::new(Code::Unknown, EXPIRED));
+    }
+    Ok(LockResponse { header: held.header, key })
+}
+
+pub async fn unlock(member: Arc<Member>, request: UnlockRequest) -> Result<UnlockResponse, Status> {
+    let delete = DeleteRangeRequest { key: request.key, ..DeleteRangeRequest::default() };
+    let deleted = kv::delete_range(member, delete).await.map_err(line::passed_on)?;
+    Ok(UnlockResponse { header: deleted.header })
+}
