@@ -112,7 +112,7 @@ impl Gateway {
                 tokio::spawn(send(lines, first, pieces));
                 Ok(succeeded(Download::Stream(download)))
             }
-            Ok(None) => Ok(succeeded(Download::Whole(Bytes::new()))),
+            Ok(None) => Ok(Response::new(Download::Whole(Bytes::new()))),
             Err(status) => Ok(failure::of_stream(&status)),
         }
     }
