@@ -14,7 +14,7 @@ use keelson_api::{Code, Error};
 use keelson_mvcc::{Event, EventKind, KeyRange};
 
 use super::follow::Follower;
-use super::line::{self, Line, Place};
+use super::line::{self, Caller, Line, Place};
 use crate::grpc::{Call, FrameError, MessageReader, Respond, Status};
 use crate::member::Member;
 
@@ -28,7 +28,7 @@ fn not_leader() -> Status {
 
 /// Changes the value of who leads, if it still does.
 async fn announce(
-    member: &Arc<Member>,
+    caller: &Caller,
     key: &Bytes,
     revision: i64,
     value: Bytes,
@@ -36,7 +36,7 @@ async fn announce(
 ) -> Result<Option<ResponseHeader>, Status> {
     let compare = vec![line::created_at(key, revision)];
     let txn = TxnRequest { compare, success: vec![line::put(key, value, lease)], failure: Vec::new() };
-    let announced = line::txn(member, txn).await?;
+    let announced = caller.txn(txn).await?;
     if announced.succeeded { Ok(announced.header) } else { Err(not_leader()) }
 }
 
@@ -49,47 +49,45 @@ fn stepping_down(key: &Bytes, revision: i64) -> TxnRequest {
     }
 }
 
-pub async fn campaign(
-    member: Arc<Member>,
-    request: CampaignRequest,
-    leader_lost: impl Future<Output = ()>,
-) -> Result<CampaignResponse, Status> {
-    let lease = line::lease_for(&member, request.lease).await?;
-    let line = Line::of(&member, &request.name);
+pub async fn campaign(member: Arc<Member>, call: &Call, request: CampaignRequest) -> Result<CampaignResponse, Status> {
+    let caller = Caller::of(member, call);
+    let lease = caller.lease(request.lease).await?;
+    let line = Line::of(&caller, &request.name);
     let key = line.key_of(lease);
     let enter = TxnRequest {
         compare: vec![line::created_at(&key, 0)],
         success: vec![line::put(&key, request.value.clone(), lease)],
         failure: vec![line::read_one(&key)],
     };
-    let entered = line::txn(&member, enter).await?;
+    let entered = caller.txn(enter).await?;
     let before = line::found(entered.responses.into_iter().next());
     let rev = before.as_ref().map_or_else(|| entered.header.map_or(0, |h| h.revision), |kv| kv.create_revision);
-    let place = Place::new(&member, stepping_down(&key, rev));
+    let place = Place::new(&caller, stepping_down(&key, rev));
     if before.is_some_and(|kv| kv.value != request.value) {
-        announce(&member, &key, rev, request.value, lease).await?;
+        announce(&caller, &key, rev, request.value, lease).await?;
     }
-    line::patiently(&member, leader_lost, line.wait_for_turn(rev)).await?;
+    caller.wait(line.wait_for_turn(rev)).await?;
     place.keep();
     Ok(CampaignResponse { header: entered.header, leader: Some(LeaderKey { name: request.name, key, rev, lease }) })
 }
 
-pub async fn proclaim(member: Arc<Member>, request: ProclaimRequest) -> Result<ProclaimResponse, Status> {
+pub async fn proclaim(member: Arc<Member>, call: &Call, request: ProclaimRequest) -> Result<ProclaimResponse, Status> {
     let leader = request.leader.ok_or_else(no_leader_key)?;
-    let lease = line::lease_for(&member, leader.lease).await?;
-    let header = announce(&member, &leader.key, leader.rev, request.value, lease).await?;
+    let caller = Caller::of(member, call);
+    let lease = caller.lease(leader.lease).await?;
+    let header = announce(&caller, &leader.key, leader.rev, request.value, lease).await?;
     Ok(ProclaimResponse { header })
 }
 
-pub async fn resign(member: Arc<Member>, request: ResignRequest) -> Result<ResignResponse, Status> {
+pub async fn resign(member: Arc<Member>, call: &Call, request: ResignRequest) -> Result<ResignResponse, Status> {
     let leader = request.leader.ok_or_else(no_leader_key)?;
     // As in etcd, who does not lead any more resigns in vain, and is not told.
-    let resigned = line::txn(&member, stepping_down(&leader.key, leader.rev)).await?;
+    let resigned = Caller::of(member, call).txn(stepping_down(&leader.key, leader.rev)).await?;
     Ok(ResignResponse { header: resigned.header })
 }
 
-pub async fn leader(member: Arc<Member>, request: LeaderRequest) -> Result<LeaderResponse, Status> {
-    let found = Line::of(&member, &request.name).read_first().await?;
+pub async fn leader(member: Arc<Member>, call: &Call, request: LeaderRequest) -> Result<LeaderResponse, Status> {
+    let found = Line::of(&Caller::of(member, call), &request.name).read_first().await?;
     match found.kvs.into_iter().next() {
         Some(kv) => Ok(LeaderResponse { header: found.header, kv: Some(kv) }),
         None => Err(Status::new(Code::Unknown, "election: no leader")),
@@ -103,7 +101,8 @@ pub async fn observe(member: Arc<Member>, call: &Call, mut reader: MessageReader
         Err(FrameError::Refused(status)) => return respond.refuse(&status),
     };
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
-    let mut leaders = Leaders { line: Line::of(&member, &request.name), member: member.clone(), followed: None };
+    let line = Line::of(&Caller::of(member.clone(), call), &request.name);
+    let mut leaders = Leaders { line, member: member.clone(), followed: None };
     let mut leader_lost = std::pin::pin!(member.leader_lost(call));
     loop {
         let next = tokio::select! {

@@ -10,8 +10,8 @@ use keelson_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_api::etcdserverpb::request_op::Request;
 use keelson_api::etcdserverpb::response_op::Response;
 use keelson_api::etcdserverpb::{
-    Compare, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest,
-    TxnResponse,
+    Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, PutRequest, RangeRequest, RangeResponse, RequestOp,
+    ResponseOp, TxnRequest, TxnResponse,
 };
 use keelson_api::mvccpb::KeyValue;
 use keelson_api::{Code, Error};
@@ -20,45 +20,75 @@ use tokio::runtime::Handle;
 
 use super::follow::Follower;
 use super::{kv, lease};
-use crate::grpc::Status;
+use crate::grpc::{Call, Status};
 use crate::member::Member;
 
 /// Seconds that a lease lives which is granted because the caller has none. Nobody renews it here.
 const LEASE_SECONDS: i64 = 60;
 
-/// A line.
-pub struct Line {
-    member: Arc<Member>,
-    prefix: Bytes,
+/// Who stands in line, and makes the calls of which all this is made.
+#[derive(Clone)]
+pub struct Caller {
+    /// The member that serves the call.
+    pub member: Arc<Member>,
+    /// The call that is served.
+    pub call: Call,
 }
 
 /// What an error of an inner call becomes: as in etcd, its text is passed on and its code is not.
-pub fn passed_on(status: Status) -> Status {
+fn passed_on(status: Status) -> Status {
     Status::new(Code::Unknown, status.message)
 }
 
-/// The lease that a caller brings, or a new one.
-pub async fn lease_for(member: &Arc<Member>, lease: i64) -> Result<i64, Status> {
-    if lease != 0 {
-        return Ok(lease);
+impl Caller {
+    /// Who makes that call.
+    pub fn of(member: Arc<Member>, call: &Call) -> Self {
+        Self { member, call: call.clone() }
     }
-    let request = LeaseGrantRequest { ttl: LEASE_SECONDS, id: 0 };
-    Ok(lease::grant(member.clone(), request).await.map_err(passed_on)?.id)
+
+    /// The lease that the caller brings, or a new one.
+    pub async fn lease(&self, lease: i64) -> Result<i64, Status> {
+        if lease != 0 {
+            return Ok(lease);
+        }
+        let request = LeaseGrantRequest { ttl: LEASE_SECONDS, id: 0 };
+        Ok(lease::grant(self.member.clone(), request).await.map_err(passed_on)?.id)
+    }
+
+    /// Runs a transaction.
+    pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Status> {
+        kv::txn(self.member.clone(), request).await.map_err(passed_on)
+    }
+
+    /// Deletes keys.
+    pub async fn delete(&self, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
+        kv::delete_range(self.member.clone(), request).await.map_err(passed_on)
+    }
+
+    async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
+        kv::range(self.member.clone(), request).await.map_err(passed_on)
+    }
+
+    /// Waits for as long as the caller may: not when the leader is lost that it wants, nor when the process stops.
+    pub async fn wait<T>(&self, wait: impl Future<Output = Result<T, Status>>) -> Result<T, Status> {
+        tokio::select! {
+            waited = wait => waited,
+            () = self.member.leader_lost(&self.call) => Err(Error::NoLeader.into()),
+            () = self.member.stopped() => Err(Error::Stopped.into()),
+        }
+    }
 }
 
-/// Runs a transaction.
-pub async fn txn(member: &Arc<Member>, request: TxnRequest) -> Result<TxnResponse, Status> {
-    kv::txn(member.clone(), request).await.map_err(passed_on)
-}
-
-async fn range(member: &Arc<Member>, request: RangeRequest) -> Result<RangeResponse, Status> {
-    kv::range(member.clone(), request).await.map_err(passed_on)
+/// A line.
+pub struct Line {
+    caller: Caller,
+    prefix: Bytes,
 }
 
 impl Line {
     /// The line of that name.
-    pub fn of(member: &Arc<Member>, name: &[u8]) -> Self {
-        Self { member: member.clone(), prefix: [name, b"/"].concat().into() }
+    pub fn of(caller: &Caller, name: &[u8]) -> Self {
+        Self { caller: caller.clone(), prefix: [name, b"/"].concat().into() }
     }
 
     /// The key of who stands in line with a lease.
@@ -90,12 +120,12 @@ impl Line {
 
     /// Reads who is first.
     pub async fn read_first(&self) -> Result<RangeResponse, Status> {
-        range(&self.member, self.first()).await
+        self.caller.range(self.first()).await
     }
 
     /// Reads one key.
     pub async fn read(&self, key: &Bytes) -> Result<RangeResponse, Status> {
-        range(&self.member, RangeRequest { key: key.clone(), ..RangeRequest::default() }).await
+        self.caller.range(RangeRequest { key: key.clone(), ..RangeRequest::default() }).await
     }
 
     /// Waits until everybody is gone who came before `revision`. One at a time is looked at, the last of
@@ -103,10 +133,10 @@ impl Line {
     pub async fn wait_for_turn(&self, revision: i64) -> Result<(), Status> {
         loop {
             let ahead = RangeRequest { max_create_revision: revision - 1, ..self.oldest_or_newest(SortOrder::Descend) };
-            let found = range(&self.member, ahead).await?;
+            let found = self.caller.range(ahead).await?;
             let Some(last) = found.kvs.into_iter().next() else { return Ok(()) };
             let seen_at = found.header.map_or(last.mod_revision, |h| h.revision);
-            let mut follower = Follower::new(&self.member, KeyRange::One(last.key.to_vec()), seen_at + 1);
+            let mut follower = Follower::new(&self.caller.member, KeyRange::One(last.key.to_vec()), seen_at + 1);
             loop {
                 match follower.next().await {
                     Ok(events) if events.iter().any(|e| e.kind == EventKind::Delete) => break,
@@ -120,29 +150,16 @@ impl Line {
     }
 }
 
-/// Waits for as long as the caller may: not when the leader is lost that it wants, nor when the process stops.
-pub async fn patiently<T>(
-    member: &Member,
-    leader_lost: impl Future<Output = ()>,
-    wait: impl Future<Output = Result<T, Status>>,
-) -> Result<T, Status> {
-    tokio::select! {
-        waited = wait => waited,
-        () = leader_lost => Err(Error::NoLeader.into()),
-        () = member.stopped() => Err(Error::Stopped.into()),
-    }
-}
-
 /// A place in a line, given up unless it is kept: nobody should wait for who does not wait any longer.
 pub struct Place {
-    member: Arc<Member>,
+    caller: Caller,
     leave: Option<TxnRequest>,
 }
 
 impl Place {
     /// A place that is left by that transaction.
-    pub fn new(member: &Arc<Member>, leave: TxnRequest) -> Self {
-        Self { member: member.clone(), leave: Some(leave) }
+    pub fn new(caller: &Caller, leave: TxnRequest) -> Self {
+        Self { caller: caller.clone(), leave: Some(leave) }
     }
 
     /// Keeps the place.
@@ -154,9 +171,9 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         if let (Some(leave), Ok(runtime)) = (self.leave.take(), Handle::try_current()) {
-            let member = self.member.clone();
+            let caller = self.caller.clone();
             // Nobody is left to be told of a failure; the end of the lease makes up for it.
-            runtime.spawn(async move { drop(txn(&member, leave).await) });
+            runtime.spawn(async move { drop(caller.txn(leave).await) });
         }
     }
 }

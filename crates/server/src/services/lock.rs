@@ -8,21 +8,17 @@ use keelson_api::Code;
 use keelson_api::etcdserverpb::{DeleteRangeRequest, TxnRequest};
 use keelson_api::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 
-use super::kv;
-use super::line::{self, Line, Place};
-use crate::grpc::Status;
+use super::line::{self, Caller, Line, Place};
+use crate::grpc::{Call, Status};
 use crate::member::Member;
 
 /// The lease ended while its owner stood in line.
 const EXPIRED: &str = "mutex: session is expired";
 
-pub async fn lock(
-    member: Arc<Member>,
-    request: LockRequest,
-    leader_lost: impl Future<Output = ()>,
-) -> Result<LockResponse, Status> {
-    let lease = line::lease_for(&member, request.lease).await?;
-    let line = Line::of(&member, &request.name);
+pub async fn lock(member: Arc<Member>, call: &Call, request: LockRequest) -> Result<LockResponse, Status> {
+    let caller = Caller::of(member, call);
+    let lease = caller.lease(request.lease).await?;
+    let line = Line::of(&caller, &request.name);
     let key = line.key_of(lease);
     // Who asks again has its place already.
     let enter = TxnRequest {
@@ -30,7 +26,7 @@ pub async fn lock(
         success: vec![line::put(&key, Bytes::new(), lease), line::read(line.first())],
         failure: vec![line::read_one(&key), line::read(line.first())],
     };
-    let entered = line::txn(&member, enter).await?;
+    let entered = caller.txn(enter).await?;
     let mut responses = entered.responses.into_iter();
     let (own, holder) = (line::found(responses.next()), line::found(responses.next()));
     let revision = own.map_or_else(|| entered.header.map_or(0, |h| h.revision), |kv| kv.create_revision);
@@ -38,12 +34,12 @@ pub async fn lock(
         return Ok(LockResponse { header: entered.header, key });
     }
     let leave = TxnRequest { success: vec![line::delete(&key)], ..TxnRequest::default() };
-    let place = Place::new(&member, leave);
+    let place = Place::new(&caller, leave);
     let turn = async {
         line.wait_for_turn(revision).await?;
         line.read(&key).await
     };
-    let held = line::patiently(&member, leader_lost, turn).await?;
+    let held = caller.wait(turn).await?;
     place.keep();
     if held.kvs.is_empty() {
         return Err(Status::new(Code::Unknown, EXPIRED));
@@ -51,8 +47,8 @@ pub async fn lock(
     Ok(LockResponse { header: held.header, key })
 }
 
-pub async fn unlock(member: Arc<Member>, request: UnlockRequest) -> Result<UnlockResponse, Status> {
+pub async fn unlock(member: Arc<Member>, call: &Call, request: UnlockRequest) -> Result<UnlockResponse, Status> {
     let delete = DeleteRangeRequest { key: request.key, ..DeleteRangeRequest::default() };
-    let deleted = kv::delete_range(member, delete).await.map_err(line::passed_on)?;
+    let deleted = Caller::of(member, call).delete(delete).await?;
     Ok(UnlockResponse { header: deleted.header })
 }

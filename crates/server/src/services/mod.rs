@@ -98,19 +98,13 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::Defragment => respond.unary(call, reader, |r| maintenance::defragment(m, r)).await,
         Method::Hash => respond.unary(call, reader, |r| maintenance::hash(m, r)).await,
         Method::HashKv => respond.unary(call, reader, |r| maintenance::hash_kv(m, r)).await,
-        Method::Lock => {
-            let leader_lost = m.leader_lost(call);
-            respond.unary_while_wanted(call, reader, |r| lock::lock(m, r, leader_lost)).await
-        }
-        Method::Unlock => respond.unary(call, reader, |r| lock::unlock(m, r)).await,
-        Method::Campaign => {
-            let leader_lost = m.leader_lost(call);
-            respond.unary_while_wanted(call, reader, |r| election::campaign(m, r, leader_lost)).await
-        }
-        Method::Proclaim => respond.unary(call, reader, |r| election::proclaim(m, r)).await,
-        Method::Leader => respond.unary(call, reader, |r| election::leader(m, r)).await,
+        Method::Lock => respond.unary_while_wanted(call, reader, |r| lock::lock(m, call, r)).await,
+        Method::Unlock => respond.unary(call, reader, |r| lock::unlock(m, call, r)).await,
+        Method::Campaign => respond.unary_while_wanted(call, reader, |r| election::campaign(m, call, r)).await,
+        Method::Proclaim => respond.unary(call, reader, |r| election::proclaim(m, call, r)).await,
+        Method::Leader => respond.unary(call, reader, |r| election::leader(m, call, r)).await,
         Method::Observe => election::observe(m, call, reader, respond).await,
-        Method::Resign => respond.unary(call, reader, |r| election::resign(m, r)).await,
+        Method::Resign => respond.unary(call, reader, |r| election::resign(m, call, r)).await,
         Method::HealthCheck => respond.unary(call, reader, maintenance::health_check).await,
         Method::HealthList => respond.unary(call, reader, maintenance::health_list).await,
         Method::HealthWatch => maintenance::health_watch(m, reader, respond).await,
