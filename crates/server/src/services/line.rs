@@ -20,7 +20,7 @@ use tokio::runtime::Handle;
 
 use super::follow::Follower;
 use super::{kv, lease};
-use crate::grpc::{Call, Status};
+use crate::grpc::{Answer, Call, Status};
 use crate::member::Member;
 
 /// Seconds that a lease lives which is granted because the caller has none. Nobody renews it here.
@@ -66,7 +66,10 @@ impl Caller {
     }
 
     async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Status> {
-        kv::range(self.member.clone(), request).await.map_err(passed_on)
+        match kv::range_of_any_size(self.member.clone(), request).await.map_err(passed_on)? {
+            Answer::Whole(response) => Ok(response),
+            Answer::Pieces(_) => Err(Status::new(Code::Internal, "keelson: one key was asked for and many came; this is a bug")),
+        }
     }
 
     /// Waits for as long as the caller may: not when the leader is lost that it wants, nor when the process stops.
