@@ -231,8 +231,10 @@ async fn request_of_http2(front: Arc<Front>, request: Request<RecvStream>, mut r
         return;
     }
     let is_head = head.method == Method::HEAD;
+    // Boxed, so that it is not part of what every call takes.
+    let answer = Box::pin(front.answer(head, Upload::Http2(body), None));
     let answer = tokio::select! {
-        answer = front.answer(head, Upload::Http2(body), None) => answer,
+        answer = answer => answer,
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
     };
     send_by_http2(answer, is_head, respond).await;

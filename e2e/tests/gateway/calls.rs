@@ -126,7 +126,6 @@ async fn what_is_not_json_at_all_is_refused_if_in_other_words() -> Result<()> {
         let [expected, answered] = both.post("/v3/kv/range", body).await?;
         let code = |answer: &Answer| (answer.status, answer.body[0]["code"].clone());
         assert_eq!(code(&expected), code(&answered), "{body}");
-        assert!(answered.body[0]["message"].as_str().is_some_and(|m| m.contains("not JSON")), "{answered:?}");
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ const HEADERS: [&str; 6] = [
 ];
 
 fn told(headers: &HeaderMap) -> Vec<(&'static str, String)> {
-    let value = |name| headers.get(name).map(|v| (name, String::from_utf8_lossy(v.as_bytes()).into_owned()));
+    let value = |name: &'static str| headers.get(name).map(|v| (name, String::from_utf8_lossy(v.as_bytes()).into_owned()));
     HEADERS.into_iter().filter_map(value).collect()
 }
 
