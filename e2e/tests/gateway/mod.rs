@@ -3,6 +3,7 @@
 
 mod access;
 mod calls;
+mod http2;
 mod streams;
 mod websocket;
 
