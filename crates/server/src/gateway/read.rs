@@ -255,6 +255,8 @@ fn bytes(text: &str) -> Option<Vec<u8>> {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use keelson_api::etcdserverpb::{PutRequest, RangeRequest, TxnRequest, compare, request_op};
     use prost::Message;
