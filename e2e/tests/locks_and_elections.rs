@@ -100,9 +100,10 @@ impl Store {
         ElectionClient::new(self.channel.clone()).resign(ResignRequest { leader }).await.map(|_| ())
     }
 
-    async fn observe(&self) -> Result<Streaming<LeaderResponse>> {
-        let request = LeaderRequest { name: "election".into() };
-        Ok(ElectionClient::new(self.channel.clone()).observe(request).await?.into_inner())
+    /// It begins, in etcd, when there is somebody to be observed.
+    fn observe(&self) -> Waiting<Streaming<LeaderResponse>> {
+        let mut client = ElectionClient::new(self.channel.clone());
+        tokio::spawn(async move { Ok(client.observe(LeaderRequest { name: "election".into() }).await?.into_inner()) })
     }
 }
 
@@ -189,14 +190,14 @@ async fn leaders_follow_each_other_and_are_observed(program: Program) -> Result<
     refused(store.leader().await, "election: no leader")?;
     refused(store.proclaim(None, "x").await, "\"leader\" field must be provided")?;
     refused(store.resign(None).await, "\"leader\" field must be provided")?;
-    let early = store.observe().await?;
+    let early = store.observe();
 
     let first = done(store.campaign(16, "a")).await??;
     let key = first.leader.context("the leader's key")?;
     assert_eq!((&key.name[..], &key.key[..], key.lease), (&b"election"[..], &b"election/10"[..], 16));
     let leader = store.leader().await?.kv.context("a leader")?;
     assert_eq!((&leader.value[..], leader.create_revision), (&b"a"[..], key.rev));
-    let mut seen = vec![early, store.observe().await?];
+    let mut seen = vec![done(early).await??, done(store.observe()).await??];
     for observer in &mut seen {
         assert_eq!(next(observer).await?, "a");
     }
