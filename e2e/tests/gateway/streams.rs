@@ -59,6 +59,15 @@ async fn the_past_is_told_and_one_request_may_begin_several_watches() -> Result<
 }
 
 #[tokio::test]
+async fn a_watch_ends_in_time_if_it_is_told_when() -> Result<()> {
+    let both = Both::start(&[]).await?;
+    let [expected, told] = both.ask(hyper::Method::POST, "/v3/watch", &[("grpc-timeout", "700m")], WATCH).await?;
+    assert_eq!(expected, told);
+    assert_eq!(expected.body.len(), 2, "{expected:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn an_election_is_observed_line_by_line() -> Result<()> {
     let both = Both::start(&[]).await?;
     both.post("/v3/lease/grant", r#"{"TTL":"100","ID":"80"}"#).await?;

@@ -24,11 +24,12 @@ use keelson_api::{Code, Error};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
 use tokio::sync::{OnceCell, mpsc};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use self::raw::Raw;
 use self::read::Unreadable;
 use crate::conn;
-use crate::grpc::{Answers, CallError, Connection, Gone, Sender, Status};
+use crate::grpc::{Answers, CallError, Connection, Gone, Sender, Status, parse_timeout, too_late};
 use crate::http::{Download, Upload};
 use crate::member::Member;
 use crate::metrics::Traffic;
@@ -93,6 +94,7 @@ impl Gateway {
     async fn stream(&self, method: Method, headers: &HeaderMap, upload: Upload) -> Result<Response<Download>, Status> {
         let metadata = metadata::of(headers)?;
         let described = descriptors::of(method);
+        let deadline = deadline(&metadata);
         let (asked, feeding) = if described.is_client_streaming() {
             let (response, sender) = self.begin(method, &metadata).await.map_err(status_of)?;
             let feeding = Feeding(tokio::spawn(feed(upload, sender, described.input(), self.limit())));
@@ -102,7 +104,7 @@ impl Gateway {
             (self.ask(method, &metadata, &request).await, None)
         };
         let mut lines = match asked {
-            Ok(answers) => Lines { answers, kind: described.output(), _feeding: feeding },
+            Ok(answers) => Lines { answers, kind: described.output(), deadline, _feeding: feeding },
             Err(e) => return Ok(failure::of_stream(&status_of(e))),
         };
         // The head tells how the stream has begun, so it waits for the first message.
@@ -220,16 +222,34 @@ async fn feed(mut upload: Upload, mut sender: Sender, kind: MessageDescriptor, l
     sender.close();
 }
 
-/// Answers of a stream as lines.
+/// When a call has to end; what lies too far ahead to be told never comes.
+fn deadline(metadata: &HeaderMap) -> Option<Instant> {
+    let limit = parse_timeout(metadata.get("grpc-timeout")?.to_str().ok()?).ok()?;
+    Instant::now().checked_add(limit)
+}
+
+/// Answers of a stream as lines. The calls leave it to their client to end a stream in time.
 struct Lines {
     answers: Answers,
     kind: MessageDescriptor,
+    deadline: Option<Instant>,
     _feeding: Option<Feeding>,
 }
 
 impl Lines {
     async fn next(&mut self) -> Result<Option<String>, Status> {
-        let Some(Raw(encoded)) = self.answers.next().await.map_err(status_of)? else { return Ok(None) };
+        let deadline = self.deadline;
+        let too_long = async {
+            match deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let next = tokio::select! {
+            next = self.answers.next() => next,
+            () = too_long => return Err(too_late()),
+        };
+        let Some(Raw(encoded)) = next.map_err(status_of)? else { return Ok(None) };
         let json = to_json(self.kind.clone(), encoded).await?;
         Ok(Some(format!("{{\"result\":{json}}}\n")))
     }

@@ -66,12 +66,13 @@ impl Call {
     }
 }
 
-fn too_late() -> Status {
+/// What a call is told that took longer than its client would wait.
+pub fn too_late() -> Status {
     Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }
 
 /// Up to eight digits and a unit, as gRPC has it.
-fn parse_timeout(value: &str) -> Result<Duration, String> {
+pub fn parse_timeout(value: &str) -> Result<Duration, String> {
     if value.len() < 2 {
         return Err(format!("transport: timeout string is too short: {value:?}"));
     }
