@@ -246,7 +246,7 @@ impl Lines {
             }
         };
         let next = tokio::select! {
-            next = self.answers.next() => next,
+            next = self.answers.next::<Raw>() => next,
             () = too_long => return Err(too_late()),
         };
         let Some(Raw(encoded)) = next.map_err(status_of)? else { return Ok(None) };
