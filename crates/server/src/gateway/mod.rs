@@ -130,12 +130,14 @@ impl Gateway {
             }
         }
         let length = json.len();
-        let read = move || match read::first(&json)? {
-            None => Ok(DynamicMessage::new(kind)),
-            Some((value, _)) => read::read(&kind, value),
+        let read = move || -> Result<DynamicMessage, Unreadable> {
+            match read::first(&json)? {
+                None => Ok(DynamicMessage::new(kind)),
+                Some((value, _)) => read::read(&kind, value),
+            }
         };
         let message = if length <= INLINE { read() } else { tokio::task::spawn_blocking(read).await.map_err(stopped)? };
-        message.map_err(|e: Unreadable| match e {
+        message.map_err(|e| match e {
             Unreadable::Incomplete => Status::new(Code::InvalidArgument, "unexpected EOF"),
             Unreadable::Wrong(why) => Status::new(Code::InvalidArgument, why),
         })
