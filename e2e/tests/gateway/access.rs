@@ -14,7 +14,8 @@ const RANGE: &str = r#"{"key":"Zm9v"}"#;
 async fn browsers_are_told_of_the_origins_that_may_read() -> Result<()> {
     let both = Both::start(&["--cors=http://a.example:8080,http://b.example:8080"]).await?;
     for origin in ["http://a.example:8080", "http://b.example:8080", "http://c.example:8080", "*"] {
-        for (method, path, body) in [(Method::POST, "/v3/kv/range", RANGE), (Method::OPTIONS, "/v3/kv/range", ""), (Method::GET, "/health", "")] {
+        let asked = [(Method::POST, "/v3/kv/range", RANGE), (Method::OPTIONS, "/v3/kv/range", ""), (Method::GET, "/health", "")];
+        for (method, path, body) in asked {
             let [expected, answered] = both.ask(method, path, &[("origin", origin)], body).await?;
             assert_eq!(expected, answered, "{path} for {origin}");
         }
