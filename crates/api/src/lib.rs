@@ -11,6 +11,9 @@ mod ids;
 pub use error::{Code, Error};
 pub use ids::{LeaseId, Revision};
 
+/// What all messages and services look like: an encoded `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
 /// Keys, values and events.
 #[allow(missing_docs, clippy::all)]
 pub mod mvccpb {

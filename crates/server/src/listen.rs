@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::{Address, Config, ListenUrl};
-use crate::conn::{self, Surface};
+use crate::conn::{self, Secure, Surface};
 use crate::member::Member;
 use crate::tls;
 
@@ -174,7 +174,7 @@ async fn serve_secure(
 ) {
     if let Some(io) = tls.accept(io, from).await {
         let certificate_name = tls.user_of(&io);
-        conn::serve(io, member, surface, certificate_name, permit).await;
+        conn::serve(io, member, surface, Some(Secure { certificate_name }), permit).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod discovery;
 mod disk;
 mod exit;
 mod files;
+mod gateway;
 mod grpc;
 mod handover;
 mod http;

@@ -126,7 +126,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
         None => {
             let (clients, probes) = (Arc::new(Semaphore::new(files.clients)), Arc::new(Semaphore::new(files::PROBES)));
             for (listener, surface) in others {
-                let room = if surface == Surface::Client { &clients } else { &probes };
+                let room = if surface == Surface::Metrics { &probes } else { &clients };
                 runtime.spawn(Workers::accept(workers.clone(), listener, surface, room.clone()));
             }
             runtime.spawn(background::expire_leases(member.clone()));
@@ -156,8 +156,10 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
 type Listeners = Vec<(listen::Listener, Surface)>;
 
 fn bind_all(config: &Config, tls: &Tls) -> anyhow::Result<Listeners> {
+    let of_clients = if config.listen_client_http.is_empty() { Surface::Client } else { Surface::Calls };
     let ports = [
-        (&config.listen_client, &tls.clients, Surface::Client),
+        (&config.listen_client, &tls.clients, of_clients),
+        (&config.listen_client_http, &tls.clients, Surface::Http),
         (&config.listen_peer, &tls.peers, Surface::Peer),
         (&config.listen_metrics, &tls.clients, Surface::Metrics),
     ];

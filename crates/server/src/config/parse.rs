@@ -14,6 +14,7 @@ use super::gates::{self, Gates};
 use super::security::{self, Security};
 use super::tokens::{self, TokenKind};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
+use super::web::{self, Web};
 use crate::grpc::MAX_MESSAGE;
 use crate::tls::Protocol;
 
@@ -35,6 +36,8 @@ pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
     pub listen_client: Vec<ListenUrl>,
+    /// Where plain HTTP is served, if not with the calls.
+    pub listen_client_http: Vec<ListenUrl>,
     pub listen_peer: Vec<ListenUrl>,
     pub listen_metrics: Vec<ListenUrl>,
     pub advertise_client: Vec<String>,
@@ -79,6 +82,7 @@ pub struct Config {
     /// How often it compares checksums of past compactions.
     pub compact_hash_interval: Duration,
     pub reuse_port: bool,
+    pub web: Web,
     pub client_security: Security,
     pub peer_security: Security,
     /// What users are given for their passwords.
@@ -258,9 +262,14 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         _ => None,
     };
     let listen_client = parse_listen("listen-client-urls", &s.text("listen-client-urls"))?;
+    let listen_client_http = parse_listen("listen-client-http-urls", &s.text("listen-client-http-urls"))?;
+    if let Some(both) = listen_client_http.iter().find(|http| listen_client.iter().any(|url| url.address == http.address)) {
+        return Err(format!("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {both}"));
+    }
     let listen_peer = parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?;
     let listen_metrics = parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?;
     check_security("client", "", &listen_client, &client_security, &mut warnings)?;
+    check_security("client", "", &listen_client_http, &client_security, &mut warnings)?;
     check_security("peer", "peer-", &listen_peer, &peer_security, &mut warnings)?;
     if !client_security.is_there() && listen_metrics.iter().any(|url| url.is_secure) {
         return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".into());
@@ -274,6 +283,8 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         corrupt_check_interval: s.duration("corrupt-check-time")?,
         compact_hash_interval,
         listen_client,
+        listen_client_http,
+        web: web::read(s.bool("enable-grpc-gateway"), &s.text("cors"), &s.text("host-whitelist"))?,
         listen_peer,
         listen_metrics,
         client_security,
@@ -475,6 +486,17 @@ mod tests {
         let huge = config("--max-request-bytes 1073741824").unwrap();
         assert!(huge.max_request_bytes + MESSAGE_ROOM <= MAX_MESSAGE, "members could not send it to each other");
         assert!(huge.warnings[0].contains("--max-request-bytes=1073741824 is taken as"), "{:?}", huge.warnings);
+    }
+
+    #[test]
+    fn plain_http_may_have_ports_of_its_own_but_not_those_of_calls() {
+        let c = config("").unwrap();
+        assert!(c.web.gateway && c.listen_client_http.is_empty());
+        let apart = config("--listen-client-http-urls http://127.0.0.1:1 --enable-grpc-gateway=false").unwrap();
+        assert_eq!((apart.listen_client_http.len(), apart.web.gateway), (1, false));
+        assert!(config("--listen-client-http-urls http://127.0.0.1:2379").unwrap_err().contains("cannot bind both"));
+        assert!(config("--listen-client-http-urls https://127.0.0.1:1").unwrap_err().contains("--cert-file"));
+        assert!(config("--cors nonsense").is_err());
     }
 
     #[test]

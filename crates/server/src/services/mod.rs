@@ -2,10 +2,14 @@
 
 mod auth;
 mod cluster;
+mod election;
+mod follow;
 mod guard;
 mod kv;
 mod large_range;
 mod lease;
+mod line;
+mod lock;
 mod maintenance;
 mod method;
 mod range_stream;
@@ -27,7 +31,7 @@ pub use method::Method;
 pub use snapshot::AT_ONCE as SNAPSHOTS_AT_ONCE;
 
 /// Bytes beyond the request limit that a message may have: what wraps the request.
-const MESSAGE_OVERHEAD: usize = 512 << 10;
+pub const MESSAGE_OVERHEAD: usize = 512 << 10;
 
 /// Serves one call from its path to its trailers.
 pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream, mut respond: Respond) {
@@ -127,6 +131,14 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::RoleGrantPermission => respond.unary(call, reader, |r| auth::role_grant_permission(m, call, r)).await,
         Method::RoleRevokePermission => respond.unary(call, reader, |r| auth::role_revoke_permission(m, call, r)).await,
         Method::Snapshot => snapshot::serve(m, call, reader, respond).await,
+        // These are boxed, so that they are not part of what every call takes.
+        Method::Lock => respond.unary_while_wanted(call, reader, |r| Box::pin(lock::lock(m, call, r))).await,
+        Method::Unlock => respond.unary(call, reader, |r| Box::pin(lock::unlock(m, call, r))).await,
+        Method::Campaign => respond.unary_while_wanted(call, reader, |r| Box::pin(election::campaign(m, call, r))).await,
+        Method::Proclaim => respond.unary(call, reader, |r| Box::pin(election::proclaim(m, call, r))).await,
+        Method::Leader => respond.unary(call, reader, |r| Box::pin(election::leader(m, call, r))).await,
+        Method::Observe => Box::pin(election::observe(m, call, reader, respond)).await,
+        Method::Resign => respond.unary(call, reader, |r| Box::pin(election::resign(m, call, r))).await,
         Method::HealthCheck => respond.unary(call, reader, maintenance::health_check).await,
         Method::HealthList => respond.unary(call, reader, maintenance::health_list).await,
         Method::HealthWatch => maintenance::health_watch(m, reader, respond).await,

@@ -30,7 +30,6 @@ pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, 
     member.metrics.watch_streams.dec();
     match end {
         End::Gone => Some(Code::Canceled),
-        End::Closed => session.sender.finish(Ok(())),
         End::Refused(status) => session.sender.finish(Err(&status)),
     }
 }
@@ -52,7 +51,6 @@ async fn may_watch(member: &Member, call: &Call, r: &WatchCreateRequest) -> Resu
 
 enum End {
     Gone,
-    Closed,
     Refused(Status),
 }
 
@@ -75,14 +73,20 @@ impl Session {
         let member = self.member.clone();
         let mut leader_lost = std::pin::pin!(leader_lost);
         let mut stopped = std::pin::pin!(member.stopped());
+        let mut asks = true;
         loop {
             let result = tokio::select! {
-                request = reader.next::<WatchRequest>() => match request {
+                request = reader.next::<WatchRequest>(), if asks => match request {
                     Ok(Some(request)) => self.request(call, request).await,
-                    Ok(None) => return End::Closed,
+                    // Who asks for nothing more still listens.
+                    Ok(None) => {
+                        asks = false;
+                        Ok(())
+                    }
                     Err(FrameError::Gone) => return End::Gone,
                     Err(FrameError::Refused(status)) => return End::Refused(status),
                 },
+                () = self.sender.reset(), if !asks => return End::Gone,
                 () = self.ready.notified() => self.pump().await,
                 _ = self.interval.tick() => self.tick().await,
                 () = &mut stopped => return End::Refused(Error::Stopped.into()),

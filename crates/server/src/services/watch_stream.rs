@@ -24,7 +24,8 @@ const RESPONSE_BYTES: usize = 1 << 20;
 /// Id of answers that concern the whole stream or no watcher.
 const NO_WATCHER: i64 = -1;
 
-struct ReadyWake(Arc<Notify>);
+/// Wakes who waits for something to fetch.
+pub struct ReadyWake(pub Arc<Notify>);
 
 impl Wake for ReadyWake {
     fn wake(&self) {
