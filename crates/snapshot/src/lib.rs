@@ -41,11 +41,6 @@ pub enum SnapshotError {
          with --skip-hash-check"
     )]
     NoChecksum(PathBuf),
-    #[error(
-        "snapshot {path} has {count} users and roles, which keelson cannot take over yet; disable users and delete them and \
-         their roles, then take another snapshot"
-    )]
-    HasUsers { path: PathBuf, count: usize },
     #[error("{0}")]
     Options(String),
     #[error(transparent)]

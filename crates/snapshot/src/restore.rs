@@ -22,9 +22,6 @@ use crate::{RowError, SnapshotError};
 /// No store gets here; beyond it revisions could not be counted on.
 const FARTHEST_BUMP: u64 = i64::MAX as u64 / 4;
 
-/// Whether the store asks callers who they are. One that does not would give what users may not see to everybody.
-const ASKS_FOR_USERS: bool = false;
-
 /// What to restore, and who the restored member is. The defaults are etcdutl's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RestoreOptions {
@@ -97,10 +94,6 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
     let mut taken = Taken::default();
     for bucket in buckets.iter().filter(|b| b.name != KEY.as_bytes()) {
         take(&database, bucket, &mut taken).map_err(|e| e.of(file.path()))?;
-    }
-    let count = taken.auth.users.len() + taken.auth.roles.len();
-    if !ASKS_FOR_USERS && count > 0 {
-        return Err(SnapshotError::HasUsers { path: options.snapshot.clone(), count });
     }
 
     let data_dir = options.data_dir.clone().unwrap_or_else(|| format!("{name}.etcd").into());
