@@ -7,7 +7,7 @@ use keelson_api::authpb::User;
 use keelson_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, request_op::Request};
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::{Command, LeaseGrant};
-use keelson_mvcc::{Import, KeyRange, Marks, MemoryBackend, Query, ReadMode};
+use keelson_mvcc::{Import, KeyRange, Marks, MemoryBackend, Query, ReadMode, Table};
 use keelson_state::{AuthRows, Machine, Position, Surroundings};
 use keelson_storage::{DataDir, DataDirError, StateBackend, StateOptions};
 use prost::Message;
@@ -18,7 +18,7 @@ use crate::{RestoreOptions, Restored, SnapshotError, prepare, restore, status};
 type Made = Machine<MemoryBackend>;
 
 fn apply(machine: &mut Made, action: Action) {
-    machine.apply(&Command { action: Some(action), ..Command::default() }, 1).unwrap().unwrap();
+    machine.apply(&Command { action: Some(action), ..Command::default() }, 1, 1).unwrap().unwrap();
 }
 
 fn put(key: String, value: usize, lease: i64) -> PutRequest {

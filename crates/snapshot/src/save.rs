@@ -123,7 +123,7 @@ mod tests {
     use crate::bolt::{Database, ReadError as FileError};
 
     fn apply(machine: &mut Machine<MemoryBackend>, action: Action) {
-        machine.apply(&Command { action: Some(action), ..Command::default() }, 1).unwrap().unwrap();
+        machine.apply(&Command { action: Some(action), ..Command::default() }, 1, 1).unwrap().unwrap();
     }
 
     fn put(key: &str, value: usize) -> Action {

@@ -166,7 +166,7 @@ mod tests {
     use crate::Machine;
 
     fn applied(machine: &mut Machine<MemoryBackend>, action: Action) {
-        machine.apply(&Command { action: Some(action), ..Command::default() }, 1).unwrap().unwrap();
+        machine.apply(&Command { action: Some(action), ..Command::default() }, 1, 1).unwrap().unwrap();
     }
 
     #[test]
