@@ -46,7 +46,7 @@ impl KeepAlive {
                 Ok(Ok(answer)) if answer.ttl <= 0 => return None,
                 Ok(Ok(answer)) => {
                     self.deadline = Instant::now() + ttl(&answer);
-                    self.last = Some(answer.clone());
+                    self.last = Some(answer);
                     return Some(answer);
                 }
                 Ok(Err(_)) => {

@@ -40,7 +40,7 @@ impl Fields {
     }
 
     fn header(&mut self, header: &Option<ResponseHeader>) {
-        let header = header.clone().unwrap_or_default();
+        let header = header.unwrap_or_default();
         self.field("ClusterID", id(header.cluster_id, self.hex));
         self.field("MemberID", id(header.member_id, self.hex));
         if header.revision > 0 {

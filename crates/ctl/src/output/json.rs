@@ -31,14 +31,14 @@ fn value(reply: &Reply, hex: bool) -> String {
             .raw("id", r.id.to_string())
             .raw("ttl", r.ttl.to_string())
             .raw("granted-ttl", r.granted_ttl.to_string())
-            .raw("keys", if r.keys.is_empty() { "null".into() } else { list(&r.keys, |key| bytes(key)) })
+            .raw("keys", if r.keys.is_empty() { "null".to_owned() } else { list(&r.keys, |key| bytes(key)) })
             .end(),
         Reply::Leases(r) => {
             let lease = |lease: &LeaseStatus| Object::new().raw("id", lease.id.to_string()).end();
             flat(&r.header).raw("leases", list(&r.leases, lease)).end()
         }
         Reply::MemberAdd(r) if hex => hexadecimal(&r.header)
-            .raw("member", r.member.as_ref().map_or_else(|| "null".into(), member_in_hex))
+            .raw("member", r.member.as_ref().map_or_else(|| "null".to_owned(), member_in_hex))
             .raw("members", list(&r.members, member_in_hex))
             .end(),
         Reply::MemberAdd(r) => {
@@ -89,7 +89,7 @@ fn value(reply: &Reply, hex: bool) -> String {
 
 /// The header's own fields, as some answers have them between theirs.
 fn flat(header: &Option<ResponseHeader>) -> Object {
-    let header = header.clone().unwrap_or_default();
+    let header = header.unwrap_or_default();
     Object::new()
         .number("cluster_id", header.cluster_id)
         .number("member_id", header.member_id)

@@ -14,7 +14,7 @@ pub fn render(reply: &Reply) -> Result<Vec<u8>, Failure> {
         Reply::Txn(response) => response.encode_to_vec(),
         // Which watch it was and why it ended is the client's own affair.
         Reply::Watch(r) => WatchResponse {
-            header: r.header.clone(),
+            header: r.header,
             events: r.events.clone(),
             compact_revision: r.compact_revision,
             canceled: r.canceled,

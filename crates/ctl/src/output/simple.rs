@@ -119,13 +119,12 @@ impl Text {
             Reply::RoleDelete(role, _) => self.line(format!("Role {role} deleted")),
             Reply::RoleGrant(role, _) => self.line(format!("Role {role} updated")),
             Reply::RoleRevoke { role, key, end, .. } => {
-                let role = role.as_bytes();
-                let what: &[&[u8]] = match end.as_slice() {
-                    b"" => &[b"key ", key],
-                    b"\0" => &[b"range [", key, b", <open ended>"],
-                    end => &[b"range [", key, b", ", end, b")"],
+                let what = match end.as_slice() {
+                    b"" => joined(&[b"key ", key]),
+                    b"\0" => joined(&[b"range [", key, b", <open ended>"]),
+                    end => joined(&[b"range [", key, b", ", end, b")"]),
                 };
-                self.line([b"Permission of ", what.concat().as_slice(), b" is revoked from role ", role].concat());
+                self.line(joined(&[b"Permission of ", &what, b" is revoked from role ", role.as_bytes()]));
             }
             Reply::UserAdd(user, _) => self.line(format!("User {user} created")),
             Reply::UserGet(user, r) => {
@@ -195,11 +194,11 @@ impl Text {
 fn range(permission: &Permission) -> Vec<u8> {
     let (key, end) = (permission.key.as_ref(), permission.range_end.as_ref());
     if end.is_empty() {
-        return [b"\t", key].concat();
+        return joined(&[b"\t", key]);
     }
     let mut line = match end {
-        b"\0" => [b"\t[", key, b", <open ended>"].concat(),
-        end => [b"\t[", key, b", ", end, b")"].concat(),
+        b"\0" => joined(&[b"\t[", key, b", <open ended>"]),
+        end => joined(&[b"\t[", key, b", ", end, b")"]),
     };
     if !key.is_empty() && prefix_end(key) == end {
         line.extend_from_slice(b" (prefix ");
@@ -207,6 +206,10 @@ fn range(permission: &Permission) -> Vec<u8> {
         line.push(b')');
     }
     line
+}
+
+fn joined(parts: &[&[u8]]) -> Vec<u8> {
+    parts.concat()
 }
 
 fn hex(bytes: &[u8]) -> Vec<u8> {

@@ -21,7 +21,7 @@ fn frame(heading: &[&str], rows: &[Vec<String>]) -> String {
         .enumerate()
         .map(|(at, title)| rows.iter().map(|row| width(&row[at])).chain([width(title)]).max().unwrap_or_default() + 2)
         .collect();
-    let rule = |left, middle, right| {
+    let rule = |left: &str, middle: &str, right: &str| {
         let segments: Vec<String> = widths.iter().map(|width| "─".repeat(*width)).collect();
         format!("{left}{}{right}\n", segments.join(middle))
     };
