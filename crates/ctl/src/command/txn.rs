@@ -35,7 +35,7 @@ const FLAGS: &[Flag] = &[Flag::switch("interactive", "say what is to be typed ne
 async fn run(mut call: Call) -> Result<(), Failure> {
     call.expect(0, "txn command does not accept argument")?;
     let client = call.client().await?;
-    let prompt = |text| if call.on("interactive") { line(text) } else { Ok(()) };
+    let prompt = |text: &str| if call.on("interactive") { line(text) } else { Ok(()) };
     let mut request = TxnRequest::default();
     prompt("compares:")?;
     for line in part()? {
