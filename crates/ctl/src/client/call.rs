@@ -124,9 +124,9 @@ impl Client {
         &self.shared.ways
     }
 
-    /// The endpoints as the user wrote them.
-    pub fn endpoints(&self) -> Vec<String> {
-        self.shared.dials.iter().map(|dial| dial.endpoint.text.clone()).collect()
+    /// The first endpoint, for what is no call.
+    pub fn first(&self) -> Dial {
+        self.shared.dials[0].clone()
     }
 
     /// Sends a request that has one answer, within the limit of this client.

@@ -5,6 +5,7 @@ mod config;
 mod dial;
 mod endpoint;
 mod keep_alive;
+mod page;
 mod rpc;
 mod session;
 mod srv;
