@@ -10,6 +10,7 @@ mod damage;
 mod etcd_client;
 mod etcdctl;
 mod harness;
+mod keelsonctl;
 mod kills;
 mod kubernetes;
 mod kubernetes_cluster;

@@ -20,10 +20,6 @@ pub struct Call {
 }
 
 impl Call {
-    pub fn name(&self) -> &'static str {
-        self.path.last().map_or("", |command| command.name)
-    }
-
     pub fn on(&self, flag: &str) -> bool {
         self.flags.on(flag)
     }

@@ -26,7 +26,7 @@ impl Client {
             _ => {}
         }
         let answer = String::from_utf8_lossy(&answer);
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&*answer, ""));
         let status = head.lines().next().unwrap_or_default();
         if status.split(' ').nth(1) == Some("200") { Ok(body.to_owned()) } else { Err(io::Error::other(status.to_owned())) }
     }

@@ -55,7 +55,7 @@ async fn run(mut call: Call) -> Result<(), Failure> {
 }
 
 fn destination(call: &Call) -> Result<Config, Failure> {
-    let text = |name| call.flags.text(name).to_owned();
+    let text = |name: &str| call.flags.text(name).to_owned();
     let files = Files {
         cert: text("dest-cert"),
         key: text("dest-key"),
@@ -124,7 +124,7 @@ impl Mirror {
                 self.copied.set(self.copied.get() + 1);
             }
             match page.kvs.last() {
-                Some(last) if page.more => key = [last.key.as_ref(), b"\0"].concat().into(),
+                Some(last) if page.more => key = [&last.key[..], b"\0"].concat().into(),
                 _ => return Ok(revision),
             }
         }
@@ -151,8 +151,8 @@ impl Renamed {
     }
 
     fn key(&self, key: &Bytes) -> Bytes {
-        let rest = key.strip_prefix(self.from.as_ref()).unwrap_or(key);
-        [self.to.as_ref(), rest].concat().into()
+        let rest = key[..].strip_prefix(&self.from[..]).unwrap_or(&key[..]);
+        [&self.to[..], rest].concat().into()
     }
 
     fn change(&self, event: &Event) -> RequestOp {

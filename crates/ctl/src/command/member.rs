@@ -127,11 +127,12 @@ fn check(urls: &[String]) -> Result<(), Failure> {
             Some(("unix" | "unixs", _)) => continue,
             _ => return Err(Failure::error(format!("URL scheme must be http, https, unix, or unixs: {url}"))),
         };
-        if rest.contains('/') {
-            return Err(Failure::error(format!("URL must not contain a path: {url}")));
-        }
-        if !rest.contains(':') {
+        let (authority, path) = rest.split_once('/').map_or((rest, None), |(authority, path)| (authority, Some(path)));
+        if !authority.contains(':') {
             return Err(Failure::error(format!("URL address does not have the form \"host:port\": {url}")));
+        }
+        if path.is_some() {
+            return Err(Failure::error(format!("URL must not contain a path: {url}")));
         }
     }
     Ok(())

@@ -79,7 +79,7 @@ fn cut(
         Some(at) => words[at + 1..].to_vec(),
         None => Vec::new(),
     };
-    let own = args[..args.len() - command.len()].to_vec();
+    let own = args[..args.len().saturating_sub(command.len())].to_vec();
     match (own.is_empty(), fallback.is_empty()) {
         (false, true) => Ok((own, command)),
         (true, false) => Ok((fallback, command)),

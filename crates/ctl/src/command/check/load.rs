@@ -1,7 +1,6 @@
 //! Many clients that write keys under one prefix.
 
 use std::cell::RefCell;
-use std::rc::Rc;
 
 use bytes::Bytes;
 use futures::future::join_all;
@@ -16,23 +15,26 @@ use crate::client::Client;
 /// Each client takes the next request as soon as its last one is answered. Done when no more come.
 pub async fn write(clients: &[Client], requests: Receiver<PutRequest>, answered: impl Fn(usize)) -> Report {
     let requests = Mutex::new(requests);
-    let report = Rc::new(RefCell::new(Report::default()));
-    let work = clients.iter().map(async |client| {
-        loop {
-            let request = requests.lock().await.recv().await;
-            let Some(request) = request else { return };
-            let start = Instant::now();
-            let answer = client.put(request).await.map(|_| ());
-            let count = {
-                let mut report = report.borrow_mut();
-                report.add(answer, start.elapsed());
-                report.answered()
-            };
-            answered(count);
+    let report = RefCell::new(Report::default());
+    let work = clients.iter().map(|client| {
+        let (requests, report, answered) = (&requests, &report, &answered);
+        async move {
+            loop {
+                let request = requests.lock().await.recv().await;
+                let Some(request) = request else { return };
+                let start = Instant::now();
+                let answer = client.put(request).await.map(|_| ());
+                let count = {
+                    let mut report = report.borrow_mut();
+                    report.add(answer, start.elapsed());
+                    report.answered()
+                };
+                answered(count);
+            }
         }
     });
     join_all(work).await;
-    report.take()
+    report.into_inner()
 }
 
 /// A key that is not there yet, of so many bytes behind the prefix, with a value of zeros.
