@@ -24,11 +24,12 @@ pub fn candidates(root: &'static Command, words: &[String]) -> Vec<String> {
     }
     let command = path[path.len() - 1];
     let mut found: Vec<String> = if let Some(flag) = value_of {
-        flag.choices.iter().map(ToString::to_string).collect()
+        flag.choices.iter().map(|choice| choice.to_string()).collect()
     } else if last.starts_with('-') {
         flags_of(&path).map(|flag| format!("--{}", flag.name)).collect()
     } else if arguments == 0 {
-        command.commands.iter().map(|command| command.name.to_owned()).chain(command.choices.iter().map(ToString::to_string)).collect()
+        let names = command.commands.iter().map(|command| command.name);
+        names.chain(command.choices.iter().copied()).map(str::to_owned).collect()
     } else {
         Vec::new()
     };

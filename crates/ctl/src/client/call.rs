@@ -79,6 +79,8 @@ struct Shared {
     limit: Cell<Option<Duration>>,
     /// Why the last attempt to connect failed.
     trouble: RefCell<Option<String>>,
+    /// Whether the user knows that.
+    told: Cell<bool>,
 }
 
 impl Client {
@@ -106,6 +108,7 @@ impl Client {
             token: RefCell::new(None),
             limit: Cell::new(config.ways.limit),
             trouble: RefCell::new(None),
+            told: Cell::new(false),
             login: config.login,
             ways: config.ways,
         };
@@ -204,10 +207,17 @@ impl Client {
     }
 
     fn too_late(&self) -> Failure {
-        if let Some(trouble) = self.shared.trouble.borrow().as_deref() {
+        self.tell_trouble();
+        Failure::error("context deadline exceeded")
+    }
+
+    /// Once is enough.
+    fn tell_trouble(&self) {
+        if let Some(trouble) = self.shared.trouble.borrow().as_deref()
+            && !self.shared.told.replace(true)
+        {
             eprintln!("Cannot reach {trouble}; check --endpoints, and the certificates if they are https");
         }
-        Failure::error("context deadline exceeded")
     }
 
     /// A connection to the endpoint whose turn it is, or to the first after it that can be reached. Waits until there is one.
@@ -239,6 +249,10 @@ impl Client {
                         self.next_endpoint();
                     }
                 }
+            }
+            // Who waits without a limit must not wonder why.
+            if pause == LONGEST_PAUSE {
+                self.tell_trouble();
             }
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

@@ -13,10 +13,11 @@ use crate::output::Reply;
 /// Long enough to see what one has typed.
 const SECOND_THOUGHTS: Duration = Duration::from_secs(2);
 
-pub static COMMAND: Command = Command::new("del", "[options] <key> [range_end]", "Removes a key or a range of keys [key, range_end)")
-    .group(Group::KeyValue)
-    .flags(FLAGS)
-    .run(|call| Box::pin(run(call)));
+pub static COMMAND: Command =
+    Command::new("del", "[options] <key> [range_end]", "Removes a key or a range of keys [key, range_end)")
+        .group(Group::KeyValue)
+        .flags(FLAGS)
+        .run(|call| Box::pin(run(call)));
 
 const FLAGS: &[Flag] = &[
     Flag::switch("from-key", "remove the keys that are not smaller than the given one"),

@@ -7,13 +7,14 @@ use crate::cli::{Call, Command, Group};
 use crate::exit::Failure;
 use crate::output::Reply;
 
-pub static COMMAND: Command =
-    Command::new("downgrade", "<TARGET_VERSION>", "Prepares going back to an older version").group(Group::Maintenance).commands(COMMANDS);
+pub static COMMAND: Command = Command::new("downgrade", "<TARGET_VERSION>", "Prepares going back to an older version")
+    .group(Group::Maintenance)
+    .commands(COMMANDS);
 
 const COMMANDS: &[&Command] = &[&CANCEL, &ENABLE, &VALIDATE];
 
-static CANCEL: Command =
-    Command::new("cancel", "", "Ends what enable began").run(|call| Box::pin(send(call, DowngradeAction::Cancel, String::new())));
+static CANCEL: Command = Command::new("cancel", "", "Ends what enable began")
+    .run(|call| Box::pin(send(call, DowngradeAction::Cancel, String::new())));
 
 static ENABLE: Command = Command::new("enable", "<TARGET_VERSION>", "Begins to go back")
     .run(|call| Box::pin(to_version(call, DowngradeAction::Enable)));

@@ -15,10 +15,11 @@ use crate::output::Reply;
 /// Seconds until a leader that is gone is one no more.
 const TTL: i64 = 60;
 
-pub static COMMAND: Command = Command::new("elect", "<election-name> [proposal]", "Stands for election, or watches who is elected")
-    .group(Group::Concurrency)
-    .flags(FLAGS)
-    .run(|call| Box::pin(run(call)));
+pub static COMMAND: Command =
+    Command::new("elect", "<election-name> [proposal]", "Stands for election, or watches who is elected")
+        .group(Group::Concurrency)
+        .flags(FLAGS)
+        .run(|call| Box::pin(run(call)));
 
 const FLAGS: &[Flag] = &[Flag::switch("listen", "only watch who is elected").short('l')];
 
@@ -74,8 +75,9 @@ async fn resign(client: &Client, key: &Bytes, revision: i64) -> Result<(), Failu
 
 async fn observe(call: &Call, client: &Client) -> Result<(), Failure> {
     let mut ending = Ending::new()?;
+    let queue = queue(call);
     tokio::select! {
-        lost = follow(call, client, &queue(call)) => match lost {
+        lost = follow(call, client, &queue) => match lost {
             Err(failure) => Err(failure),
             Ok(()) => Err(Failure::error("elect: observer lost")),
         },
@@ -86,7 +88,8 @@ async fn observe(call: &Call, client: &Client) -> Result<(), Failure> {
 /// Prints each leader and each of its proposals. Ends when the watch does.
 async fn follow(call: &Call, client: &Client, queue: &Bytes) -> Result<(), Failure> {
     let print = |header: Option<ResponseHeader>, kv: KeyValue| {
-        call.print(&Reply::Get { response: RangeResponse { header, kvs: vec![kv], ..RangeResponse::default() }, values_only: false })
+        let response = RangeResponse { header, kvs: vec![kv], ..RangeResponse::default() };
+        call.print(&Reply::Get { response, values_only: false })
     };
     loop {
         let Ok(found) = client.range(oldest(queue)).await else { return Ok(()) };

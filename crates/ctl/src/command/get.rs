@@ -14,7 +14,7 @@ pub static COMMAND: Command = Command::new("get", "[options] <key> [range_end]",
     .run(|call| Box::pin(run(call)));
 
 const FLAGS: &[Flag] = &[
-    Flag::text("consistency", "l", "linearizable (l) or serializable (s), which one member answers alone").choices(&["l", "s"]),
+    Flag::text("consistency", "l", "linearizable (l), or serializable (s): one member answers alone").choices(&["l", "s"]),
     Flag::switch("count-only", "get only how many there are (with --write-out=fields)"),
     Flag::switch("from-key", "get the keys that are not smaller than the given one"),
     Flag::switch("keys-only", "get only the keys"),

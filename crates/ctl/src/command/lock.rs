@@ -15,11 +15,14 @@ use crate::output::Reply;
 
 const DEFAULT_TTL: i64 = 60;
 
-pub static COMMAND: Command =
-    Command::new("lock", "<lockname> [exec-command arg1 arg2 ...]", "Takes a lock, and holds it until it ends or the command does")
-        .group(Group::Concurrency)
-        .flags(FLAGS)
-        .run(|call| Box::pin(run(call)));
+pub static COMMAND: Command = Command::new(
+    "lock",
+    "<lockname> [exec-command arg1 arg2 ...]",
+    "Takes a lock, and holds it until it ends or the command does",
+)
+.group(Group::Concurrency)
+.flags(FLAGS)
+.run(|call| Box::pin(run(call)));
 
 const FLAGS: &[Flag] = &[Flag::int("ttl", "10", "seconds until a holder that is gone loses the lock")];
 

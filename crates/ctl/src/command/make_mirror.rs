@@ -21,15 +21,16 @@ const PAGE: i64 = 1000;
 /// How often it is told how many changes were copied.
 const REPORT: Duration = Duration::from_secs(30);
 
-pub static COMMAND: Command = Command::new("make-mirror", "[options] <destination>", "Copies keys and their changes to another cluster")
-    .group(Group::Utility)
-    .flags(FLAGS)
-    .run(|call| Box::pin(run(call)));
+pub static COMMAND: Command =
+    Command::new("make-mirror", "[options] <destination>", "Copies keys and their changes to another cluster")
+        .group(Group::Utility)
+        .flags(FLAGS)
+        .run(|call| Box::pin(run(call)));
 
 const FLAGS: &[Flag] = &[
     Flag::text("dest-cacert", "", "file of the authorities that may sign certificates at the destination"),
     Flag::text("dest-cert", "", "certificate file that is shown to the destination"),
-    Flag::new(Kind::Switch, "dest-insecure-transport", "true", "connect to the destination without TLS where nothing asks for it"),
+    Flag::new(Kind::Switch, "dest-insecure-transport", "true", "connect there without TLS where nothing asks for it"),
     Flag::text("dest-key", "", "file of the key of --dest-cert"),
     Flag::text("dest-password", "", "password of --dest-user"),
     Flag::text("dest-prefix", "", "what the keys begin with at the destination, in place of --prefix"),

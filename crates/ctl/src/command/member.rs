@@ -9,8 +9,9 @@ use crate::exit::Failure;
 use crate::go::quote::quote;
 use crate::output::{Format, Reply, line};
 
-pub static COMMAND: Command =
-    Command::new("member", "<subcommand>", "Lists and changes the members of the cluster").group(Group::Maintenance).commands(COMMANDS);
+pub static COMMAND: Command = Command::new("member", "<subcommand>", "Lists and changes the members of the cluster")
+    .group(Group::Maintenance)
+    .commands(COMMANDS);
 
 const COMMANDS: &[&Command] = &[&ADD, &LIST, &PROMOTE, &REMOVE, &UPDATE];
 
@@ -32,7 +33,7 @@ static LIST: Command = Command::new("list", "", "Lists the members of the cluste
     .run(|call| Box::pin(list(call)));
 
 const LIST_FLAGS: &[Flag] =
-    &[Flag::text("consistency", "l", "linearizable (l) or serializable (s), which one member answers alone").choices(&["l", "s"])];
+    &[Flag::text("consistency", "l", "linearizable (l), or serializable (s): one member answers alone").choices(&["l", "s"])];
 
 static PROMOTE: Command =
     Command::new("promote", "<memberID>", "Gives a learner its vote").run(|call| Box::pin(promote(call)));

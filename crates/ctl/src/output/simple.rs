@@ -141,7 +141,8 @@ impl Text {
 
     fn pairs<'a>(&mut self, pairs: impl IntoIterator<Item = &'a KeyValue>) {
         for pair in pairs {
-            let (key, value) = if self.hex { (hex(&pair.key), hex(&pair.value)) } else { (pair.key.to_vec(), pair.value.to_vec()) };
+            let shown = |bytes: &[u8]| if self.hex { hex(bytes) } else { bytes.to_vec() };
+            let (key, value) = (shown(&pair.key), shown(&pair.value));
             if !self.values_only {
                 self.line(key);
             }

@@ -36,7 +36,7 @@ pub static COMMAND: Command = Command::new("datascale", "[options]", "Checks how
 const FLAGS: &[Flag] = &[
     AUTO_COMPACT,
     AUTO_DEFRAG,
-    Flag::text("load", "s", "how many keys are written: s(mall) 10000, m(edium) 100000, l(arge) 1000000, xl(arge) 3000000").choices(LOADS),
+    Flag::text("load", "s", "keys: s(mall) 10000, m(edium) 100000, l(arge) 1000000, xl(arge) 3000000").choices(LOADS),
     Flag::text("prefix", "/etcdctl-check-datascale/", "what the keys begin with that are written"),
 ];
 

@@ -13,7 +13,9 @@ use crate::exit::{BAD_FEATURE, Failure, INVALID_INPUT};
 use crate::go::quote::quote;
 use crate::output::line;
 
-pub static COMMAND: Command = Command::new("check", "<subcommand>", "Measures a cluster").group(Group::Utility).commands(COMMANDS);
+pub static COMMAND: Command = Command::new("check", "<subcommand>", "Measures a cluster")
+    .group(Group::Utility)
+    .commands(COMMANDS);
 
 const COMMANDS: &[&Command] = &[&datascale::COMMAND, &perf::COMMAND];
 
@@ -45,7 +47,8 @@ async fn clients(config: &Config, count: usize) -> Result<Vec<Client>, Failure> 
 
 /// What is written is removed afterwards, so there must be nothing else.
 async fn must_be_empty(client: &Client, prefix: &str) -> Result<(), Failure> {
-    let request = RangeRequest { key: prefix.to_owned().into(), range_end: prefix_end(prefix.as_bytes()), limit: 1, ..RangeRequest::default() };
+    let (key, range_end) = (prefix.to_owned().into(), prefix_end(prefix.as_bytes()));
+    let request = RangeRequest { key, range_end, limit: 1, ..RangeRequest::default() };
     if client.range(request).await?.kvs.is_empty() {
         return Ok(());
     }

@@ -43,7 +43,7 @@ pub static COMMAND: Command = Command::new("perf", "[options]", "Checks how fast
 const FLAGS: &[Flag] = &[
     AUTO_COMPACT,
     AUTO_DEFRAG,
-    Flag::text("load", "s", "how much is written: s(mall) 150, m(edium) 1000, l(arge) 8000, xl(arge) 15000 in a second").choices(LOADS),
+    Flag::text("load", "s", "keys in a second: s(mall) 150, m(edium) 1000, l(arge) 8000, xl(arge) 15000").choices(LOADS),
     Flag::text("prefix", "/etcdctl-check-perf/", "what the keys begin with that are written"),
 ];
 
