@@ -1,5 +1,7 @@
 //! How a command ends: etcdctl's exit codes, and the one line on stderr that says why.
 
+use std::error::Error as _;
+
 use keelson_api::Error;
 use tonic::{Code, Status};
 
@@ -70,8 +72,20 @@ impl From<Status> for Failure {
 pub fn describe(status: &Status) -> String {
     match known(status.message()) {
         Some(error) => error.text().to_owned(),
-        None => format!("rpc error: code = {} desc = {}", name(status.code()), status.message()),
+        None => {
+            let reason = status.source().map_or_else(|| status.message().to_owned(), |source| innermost(source));
+            format!("rpc error: code = {} desc = {reason}", name(status.code()))
+        }
     }
+}
+
+/// The reason at the bottom of an error, which alone means something to people.
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut reason = error;
+    while let Some(deeper) = reason.source() {
+        reason = deeper;
+    }
+    reason.to_string()
 }
 
 pub fn known(text: &str) -> Option<Error> {

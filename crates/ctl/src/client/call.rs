@@ -20,7 +20,7 @@ use tonic::{Code, Request, Response, Status};
 use super::config::{Config, Login, Ways};
 use super::dial::Dial;
 use super::endpoint::{Endpoint, Secured};
-use crate::exit::{self, Failure, known};
+use crate::exit::{self, Failure, innermost, known};
 
 /// Between two rounds over all endpoints, at first.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -264,7 +264,7 @@ impl Client {
         // The connector does TLS by itself; to tonic every endpoint is plain, and only the requests say https.
         let authority = dial.endpoint.authority();
         let scheme = if dial.tls.is_some() { "https" } else { "http" };
-        let origin: Uri = format!("{scheme}://{authority}").parse().map_err(|e| format!("{e}"))?;
+        let origin = format!("{scheme}://{authority}").parse::<Uri>().map_err(|e| e.to_string())?;
         let mut transport = Transport::from_shared(format!("http://{authority}")).map_err(|e| e.to_string())?.origin(origin);
         if !ways.dial_timeout.is_zero() {
             transport = transport.connect_timeout(ways.dial_timeout);
@@ -330,13 +330,4 @@ impl Client {
 pub fn unavailable(status: &Status) -> bool {
     let broken = status.code() == Code::Unknown && status.source().is_some();
     status.code() == Code::Unavailable || broken
-}
-
-/// The reason at the bottom of an error, which alone means something to people.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut reason = error;
-    while let Some(deeper) = reason.source() {
-        reason = deeper;
-    }
-    reason.to_string()
 }
