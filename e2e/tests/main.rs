@@ -11,6 +11,7 @@ mod etcd_client;
 mod etcdctl;
 mod harness;
 mod keelsonctl;
+mod keelsonctl_live;
 mod kills;
 mod kubernetes;
 mod kubernetes_cluster;
