@@ -80,8 +80,9 @@ async fn operation(line: &str) -> Result<RequestOp, Failure> {
     if words.len() < 2 {
         return Err(invalid(format!("invalid txn compare request: {line}")));
     }
-    let commands = [&get::COMMAND, &put::COMMAND, &del::COMMAND];
-    let command = commands.into_iter().find(|command| command.name.as_bytes() == words[0]).ok_or_else(wrong)?;
+    // They may be cut short, as on the command line.
+    let named = |command: &&'static Command| !words[0].is_empty() && command.name.as_bytes().starts_with(&words[0]);
+    let command = [&get::COMMAND, &put::COMMAND, &del::COMMAND].into_iter().find(named).ok_or_else(wrong)?;
     let (flags, args) = parse_flags(command.flags.iter(), &words[1..]).map_err(|_| wrong())?.ok_or_else(wrong)?;
     let call = Call { path: vec![command], args, words, flags };
     Ok(op(match command.name {
