@@ -11,7 +11,7 @@ use super::{del, get, put};
 use crate::cli::{Call, Command, Flag, Group, parse_flags};
 use crate::client::op;
 use crate::exit::{Failure, INVALID_INPUT};
-use crate::go::quote::unquote;
+use crate::go::quote::{quote, unquote};
 use crate::go::{number, words};
 use crate::output::{Reply, line};
 
@@ -38,36 +38,30 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     let prompt = |text: &str| if call.on("interactive") { line(text) } else { Ok(()) };
     let mut request = TxnRequest::default();
     prompt("compares:")?;
-    for line in part()? {
+    while let Some(line) = typed()? {
         request.compare.push(comparison(&line)?);
     }
     prompt("success requests (get, put, del):")?;
-    for line in part()? {
+    while let Some(line) = typed()? {
         request.success.push(operation(&line).await?);
     }
     prompt("failure requests (get, put, del):")?;
-    for line in part()? {
+    while let Some(line) = typed()? {
         request.failure.push(operation(&line).await?);
     }
     let response = client.txn(request).await?;
     call.print(&Reply::Txn(response))
 }
 
-/// The lines up to an empty one.
-fn part() -> Result<Vec<String>, Failure> {
-    let mut lines = Vec::new();
-    let mut stdin = io::stdin().lock();
-    loop {
-        let mut line = String::new();
-        let read = stdin.read_line(&mut line).map_err(|e| invalid(e.to_string()))?;
-        if read == 0 || !line.ends_with('\n') {
-            return Err(invalid("EOF"));
-        }
-        match line.trim() {
-            "" => return Ok(lines),
-            line => lines.push(line.to_owned()),
-        }
+/// The next line of stdin; an empty one ends a part.
+fn typed() -> Result<Option<String>, Failure> {
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line).map_err(|e| invalid(e.to_string()))?;
+    if !line.ends_with('\n') {
+        return Err(invalid("EOF"));
     }
+    let line = line.trim();
+    Ok((!line.is_empty()).then(|| line.to_owned()))
 }
 
 fn invalid(message: impl Into<String>) -> Failure {
@@ -94,18 +88,16 @@ async fn operation(line: &str) -> Result<RequestOp, Failure> {
 
 /// Such as `mod("key") > "0"`.
 fn comparison(line: &str) -> Result<Compare, Failure> {
-    let malformed = || invalid(format!("malformed comparison: {line}"));
-    let (target, rest) = line.split_once('(').ok_or_else(malformed)?;
-    let (key, rest) = unquote(rest.trim_start()).ok_or_else(malformed)?;
-    let rest = rest.strip_prefix(')').ok_or_else(malformed)?.trim_start();
-    let (sign, rest) = rest.split_once(char::is_whitespace).ok_or_else(malformed)?;
-    let (value, _) = unquote(rest.trim_start()).ok_or_else(malformed)?;
+    let malformed = |why: String| invalid(format!("malformed comparison: {line}{why}"));
+    let (target, rest) = line.split_once('(').ok_or_else(|| malformed(String::new()))?;
+    let (key, sign, value) = parts(rest);
+    let value = value.ok_or_else(|| malformed(format!("; got {target}({}) {sign} \"\"", quote(&key))))?;
     let result = match sign {
         "=" => CompareResult::Equal,
         "!=" => CompareResult::NotEqual,
         ">" => CompareResult::Greater,
         "<" => CompareResult::Less,
-        _ => return Err(invalid(format!("malformed comparison: {line} (unknown operator {sign})"))),
+        _ => return Err(malformed(format!(" (unknown operator {sign})"))),
     };
     let number = |base| {
         let number = number::int(&String::from_utf8_lossy(&value), base);
@@ -117,7 +109,7 @@ fn comparison(line: &str) -> Result<Compare, Failure> {
         "m" | "mod" => (CompareTarget::Mod, TargetUnion::ModRevision(number(10)?)),
         "lease" => (CompareTarget::Lease, TargetUnion::Lease(number(16)?)),
         "val" | "value" => (CompareTarget::Value, TargetUnion::Value(value.clone().into())),
-        _ => return Err(invalid(format!("malformed comparison: {line} (unknown target {target})"))),
+        _ => return Err(malformed(format!(" (unknown target {target})"))),
     };
     Ok(Compare {
         result: result.into(),
@@ -126,6 +118,16 @@ fn comparison(line: &str) -> Result<Compare, Failure> {
         target_union: Some(union),
         ..Compare::default()
     })
+}
+
+/// Key, sign and value, as far as they are there.
+fn parts(text: &str) -> (Vec<u8>, &str, Option<Vec<u8>>) {
+    let Some((key, rest)) = unquote(text.trim_start()) else { return (Vec::new(), "", None) };
+    let Some(rest) = rest.strip_prefix(')') else { return (key, "", None) };
+    let rest = rest.trim_start();
+    let (sign, rest) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
+    let value = unquote(rest.trim_start()).map(|(value, _)| value);
+    (key, sign, value)
 }
 
 #[cfg(test)]
@@ -147,6 +149,8 @@ mod tests {
         for line in ["nonsense", r#"mod(foo) > "0""#, r#"mod("foo")>"0""#, r#"mod("foo") ~ "0""#, r#"mod("foo") > "x""#] {
             assert_eq!(comparison(line).unwrap_err().code, 3, "{line}");
         }
+        let joined = comparison(r#"mod("foo")>"0""#).unwrap_err();
+        assert_eq!(joined.text(), r#"malformed comparison: mod("foo")>"0"; got mod("foo") >"0" """#);
         let unknown = comparison(r#"nonsense("foo") = "0""#).unwrap_err();
         assert_eq!(unknown.text(), r#"malformed comparison: nonsense("foo") = "0" (unknown target nonsense)"#);
     }
