@@ -73,7 +73,7 @@ pub fn describe(status: &Status) -> String {
     match known(status.message()) {
         Some(error) => error.text().to_owned(),
         None => {
-            let reason = status.source().map_or_else(|| status.message().to_owned(), |source| innermost(source));
+            let reason = status.source().map_or_else(|| status.message().to_owned(), innermost);
             format!("rpc error: code = {} desc = {reason}", name(status.code()))
         }
     }
