@@ -11,6 +11,8 @@ mod etcd_client;
 mod etcdctl;
 mod gateway;
 mod harness;
+mod keelsonctl;
+mod keelsonctl_live;
 mod kills;
 mod kubernetes;
 mod kubernetes_cluster;
