@@ -1,6 +1,6 @@
 //! keelsonctl prints what etcdctl prints, and ends as it does: each on a server of its own, both of the same kind.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ use keelson_e2e::etcdctl::more::{COMMAND_LINES, HELD, USERS};
 use keelson_e2e::etcdctl::normal::Names;
 use keelson_e2e::etcdctl::run::{Printed, Tool, run_with};
 use keelson_e2e::etcdctl::table::{CASES, Case};
-use keelson_e2e::program::{Program, keelsonctl};
+use keelson_e2e::program::{Program, keelsonctl, peer};
 use keelson_e2e::server::Server;
 use regex::Regex;
 use tokio::process::Command;
@@ -109,6 +109,68 @@ async fn a_snapshot_of_etcd_is_saved_once_and_replaces_nothing() -> Result<()> {
     let again = ctl(&server.client_url(), &["snapshot", "save", name]).await?;
     ensure!(again == (Some(5), String::new()), "{again:?}");
     ensure!(std::fs::read_dir(folder.path())?.count() == 1, "something is left beside the snapshot");
+    Ok(())
+}
+
+/// Exit code and stdout; for commands that ask no server.
+async fn printed(tool: PathBuf, args: &[&str]) -> Result<(Option<i32>, String)> {
+    let output = Command::new(tool).env_clear().args(args).stdin(Stdio::null()).output().await?;
+    Ok((output.status.code(), String::from_utf8(output.stdout)?))
+}
+
+async fn differ_in_nothing(args: &[&str]) -> Result<(Option<i32>, String)> {
+    let etcdutl = printed(peer("etcdutl")?, args).await?;
+    let keelsonctl = printed(keelsonctl()?, args).await?;
+    ensure!(etcdutl == keelsonctl, "{args:?}\netcdutl    {etcdutl:?}\nkeelsonctl {keelsonctl:?}");
+    Ok(keelsonctl)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_told_as_etcdutl_tells_it() -> Result<()> {
+    for program in [Program::Etcd, Program::Keelson] {
+        let server = Server::start(program, &["--log-level", "warn"]).await?;
+        let path = server.file("snapshot.db");
+        let name = path.to_str().context("a path that is text")?;
+        for (key, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            ensure!(ctl(&server.client_url(), &["put", key, value]).await?.0 == Some(0));
+        }
+        ensure!(ctl(&server.client_url(), &["del", "b"]).await?.0 == Some(0));
+        ensure!(ctl(&server.client_url(), &["snapshot", "save", name]).await?.0 == Some(0));
+        for format in ["simple", "table", "fields", "json", "protobuf", "nonsense"] {
+            let (code, told) = differ_in_nothing(&["snapshot", "status", name, "-w", format]).await?;
+            ensure!((code == Some(0)) == !told.is_empty(), "{format}: {code:?} {told}");
+        }
+        let (_, told) = differ_in_nothing(&["snapshot", "status", name]).await?;
+        ensure!(told.contains(", 5, 1, "), "{told}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_etcdutl_refuses_is_refused_with_its_exit_code() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let file = |name: &str| folder.path().join(name).to_str().map(str::to_owned).context("a path that is text");
+    let (missing, other, full, dir) = (file("missing")?, file("other")?, file("full")?, file("dir")?);
+    std::fs::write(&other, vec![7; 4096])?;
+    std::fs::create_dir(&full)?;
+    std::fs::write(file("full/file")?, "data")?;
+    let (missing, other, full, dir) = (missing.as_str(), other.as_str(), full.as_str(), dir.as_str());
+    let restore = |to: &[&'static str]| [&["snapshot", "restore", missing, "--data-dir", dir], to].concat();
+    let cases: [(Vec<&str>, i32); 9] = [
+        (vec!["snapshot", "status"], 128),
+        (vec!["snapshot", "status", missing, other], 128),
+        (vec!["snapshot", "status", missing, "-w", "nonsense"], 1),
+        (vec!["snapshot", "status", other], 1),
+        (vec!["snapshot", "restore"], 128),
+        (restore(&["--mark-compacted"]), 128),
+        (restore(&["--bump-revision", "5"]), 128),
+        (restore(&["--name", "nobody"]), 1),
+        (vec!["snapshot", "restore", other, "--data-dir", full], 1),
+    ];
+    for (args, code) in cases {
+        let printed = differ_in_nothing(&args).await?;
+        ensure!(printed == (Some(code), String::new()), "{args:?}: {printed:?}");
+    }
     Ok(())
 }
 

@@ -2,5 +2,6 @@
 
 mod common;
 mod from_etcd;
+mod keelsonctl;
 mod limits;
 mod to_etcd;

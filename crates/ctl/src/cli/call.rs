@@ -1,9 +1,13 @@
 //! One call of a command: what was given to it, and the two things every command does with that: connect and print.
 
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
 use bytes::Bytes;
 
 use super::flag::Values;
-use super::{Command, env, flags_of};
+use super::{Command, GLOBAL, env, flags_of};
 use crate::client::{Client, Config};
 use crate::exit::{BAD_FEATURE, Failure};
 use crate::go::number;
@@ -32,6 +36,11 @@ impl Call {
         String::from_utf8_lossy(&self.args[at]).into_owned()
     }
 
+    /// The name of a file; it need not be text.
+    pub fn file(&self, at: usize) -> PathBuf {
+        OsString::from_vec(self.args[at].clone()).into()
+    }
+
     /// Refuses other numbers of arguments.
     pub fn expect(&self, args: usize, message: &str) -> Result<(), Failure> {
         if self.args.len() == args { Ok(()) } else { Err(Failure::args(message)) }
@@ -47,6 +56,11 @@ impl Call {
     pub fn lease_id(&self, at: usize) -> Result<i64, Failure> {
         let id = number::int(&self.word(at), 16);
         id.map_err(|why| Failure::args(format!("bad lease ID arg ({why}), expecting ID in Hex")))
+    }
+
+    /// For a command that asks nobody: takes from the environment what every command has, and nothing of its own.
+    pub fn alone(&mut self) -> Result<(), Failure> {
+        env::apply(&mut self.flags, GLOBAL.iter(), std::env::vars_os())
     }
 
     /// Takes the environment into account, and refuses what no connection can be made with.

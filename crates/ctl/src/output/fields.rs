@@ -174,6 +174,13 @@ impl Fields {
                     self.gap();
                 }
             }
+            Reply::Snapshot(s) => {
+                self.field("Hash", s.hash);
+                self.field("Revision", s.revision);
+                self.field("Keys", s.total_key);
+                self.field("Size", s.total_size);
+                self.field("Version", &s.version);
+            }
             Reply::Alarms(r) => {
                 self.header(&r.header);
                 for alarm in &r.alarms {

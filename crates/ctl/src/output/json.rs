@@ -57,6 +57,13 @@ fn value(reply: &Reply, hex: bool) -> String {
                 .number("hash_revision", r.hash_revision);
             at(endpoint, "HashKV", hash.end())
         }),
+        Reply::Snapshot(s) => Object::new()
+            .raw("hash", s.hash.to_string())
+            .raw("revision", s.revision.to_string())
+            .raw("totalKey", s.total_key.to_string())
+            .raw("totalSize", s.total_size.to_string())
+            .raw("version", string(&s.version))
+            .end(),
         Reply::Downgrade(_, r) => with(&r.header).text("version", &r.version).end(),
         Reply::Alarms(r) => {
             let alarm = |a: &AlarmMember| Object::new().number("memberID", a.member_id).number("alarm", a.alarm).end();

@@ -36,6 +36,8 @@ pub enum Reply {
     Status(Vec<(String, StatusResponse)>),
     HashKv(Vec<(String, HashKvResponse)>),
     MoveLeader { from: u64, to: u64, response: MoveLeaderResponse },
+    /// What is in the file of a snapshot.
+    Snapshot(keelson_snapshot::Status),
     /// The first is what was asked for: validate, enable or cancel.
     Downgrade(&'static str, DowngradeResponse),
     Alarms(AlarmResponse),

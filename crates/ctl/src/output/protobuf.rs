@@ -44,7 +44,7 @@ pub fn render(reply: &Reply) -> Result<Vec<u8>, Failure> {
         Reply::UserPassword(response) => response.encode_to_vec(),
         Reply::UserGrant { response, .. } => response.encode_to_vec(),
         Reply::UserRevoke { response, .. } => response.encode_to_vec(),
-        Reply::Health(_) | Reply::Status(_) | Reply::HashKv(_) => return Err(unsupported("protobuf")),
+        Reply::Health(_) | Reply::Status(_) | Reply::HashKv(_) | Reply::Snapshot(_) => return Err(unsupported("protobuf")),
         // etcdctl does not print these either.
         Reply::Grant(_) => return Err(unmarshalled("LeaseGrantResponse")),
         Reply::Revoke(..) => return Err(unmarshalled("LeaseRevokeResponse")),

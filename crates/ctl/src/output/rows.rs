@@ -1,6 +1,7 @@
 //! Answers as rows of cells: tables have headings and frames around them, the simple format commas between.
 
 use keelson_api::etcdserverpb::{HashKvResponse, MemberListResponse, StatusResponse};
+use keelson_snapshot::Status;
 
 use super::Health;
 use crate::go::size::human;
@@ -35,6 +36,17 @@ pub fn hashes(endpoints: &[(String, HashKvResponse)]) -> Rows {
         vec![endpoint.clone(), response.hash.to_string(), response.hash_revision.to_string()]
     };
     (&["ENDPOINT", "HASH", "HASH REVISION"], endpoints.iter().map(row).collect())
+}
+
+pub fn snapshot(status: &Status) -> Rows {
+    let row = vec![
+        format!("{:x}", status.hash),
+        status.revision.to_string(),
+        status.total_key.to_string(),
+        human(status.total_size),
+        status.version.clone(),
+    ];
+    (&["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE", "VERSION"], vec![row])
 }
 
 pub fn statuses(endpoints: &[(String, StatusResponse)]) -> Rows {
@@ -88,6 +100,13 @@ mod tests {
     use keelson_api::etcdserverpb::ResponseHeader;
 
     use super::*;
+
+    #[test]
+    fn a_snapshot_is_told_in_etcdutls_order() {
+        let status = Status { hash: 0xab, revision: 12, total_key: 3, total_size: 24576, version: "3.7.0".into() };
+        let (heading, rows) = snapshot(&status);
+        assert_eq!((rows[0].len(), rows[0].join(", ").as_str()), (heading.len(), "ab, 12, 3, 25 kB, 3.7.0"));
+    }
 
     #[test]
     fn a_status_tells_sizes_and_who_leads() {

@@ -9,6 +9,7 @@ pub fn render(reply: &Reply) -> Option<Vec<u8>> {
         Reply::Health(endpoints) => rows::health(endpoints),
         Reply::Status(endpoints) => rows::statuses(endpoints),
         Reply::HashKv(endpoints) => rows::hashes(endpoints),
+        Reply::Snapshot(status) => rows::snapshot(status),
         _ => return None,
     };
     Some(frame(heading, &rows).into_bytes())

@@ -1,9 +1,7 @@
 //! `snapshot save`: a file that is complete and on the disk, or none.
 
-use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -34,7 +32,7 @@ pub static COMMAND: Command = Command::new("save", "<filename>", "Saves the whol
 async fn run(mut call: Call) -> Result<(), Failure> {
     call.expect(1, "snapshot save expects one argument <filename>")?;
     let config = call.config().await?;
-    let path = PathBuf::from(OsString::from_vec(call.args[0].clone()));
+    let path = call.file(0);
     let failed = |why: String| Failure::new(INTERRUPTED, why);
     if config.endpoints.len() != 1 {
         let endpoints = config.endpoints.join(" ");
