@@ -151,11 +151,11 @@ async fn what_etcdutl_refuses_is_refused_with_its_exit_code() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let file = |name: &str| folder.path().join(name).to_str().map(str::to_owned).context("a path that is text");
     let (missing, other, full, dir) = (file("missing")?, file("other")?, file("full")?, file("dir")?);
-    std::fs::write(&other, vec![7; 4096])?;
+    std::fs::write(&other, vec![7_u8; 4096])?;
     std::fs::create_dir(&full)?;
     std::fs::write(file("full/file")?, "data")?;
     let (missing, other, full, dir) = (missing.as_str(), other.as_str(), full.as_str(), dir.as_str());
-    let restore = |to: &[&'static str]| [&["snapshot", "restore", missing, "--data-dir", dir], to].concat();
+    let restore = |to: &[&'static str]| [&["snapshot", "restore", missing, "--data-dir", dir][..], to].concat();
     let cases: [(Vec<&str>, i32); 9] = [
         (vec!["snapshot", "status"], 128),
         (vec!["snapshot", "status", missing, other], 128),
