@@ -157,6 +157,7 @@ impl Surroundings {
 
 #[cfg(test)]
 mod tests {
+    use keelson_api::authpb::{Role, User};
     use keelson_api::etcdserverpb::{AlarmType, PutRequest};
     use keelson_api::keelson::command::Action;
     use keelson_api::keelson::{Command, FirstMembers, LeaseGrant, MemberRemove};
@@ -188,8 +189,10 @@ mod tests {
         assert_eq!((leases.as_slice(), alarms.len(), removed.as_slice()), ([(7, 60, 0)].as_slice(), 1, [2].as_slice()));
         assert_eq!((members.as_slice(), &frozen.around.position), ([member(1)].as_slice(), &position));
 
-        let row = |name: &str| (name.as_bytes().to_vec(), vec![7]);
-        let (users, roles) = (vec![row("root"), row("u")], vec![row("r")]);
+        let row = |name: &str, row: Vec<u8>| (name.as_bytes().to_vec(), row);
+        let user = |name: &'static str| row(name, User { name: name.into(), ..User::default() }.encode_to_vec());
+        let role = |name: &'static str| row(name, Role { name: name.into(), ..Role::default() }.encode_to_vec());
+        let (users, roles) = (vec![user("root"), user("u")], vec![role("r")]);
         let auth = AuthRows { is_on: true, revision: 9, users, roles };
         let around = Surroundings { auth, removed: Vec::new(), ..frozen.around };
 

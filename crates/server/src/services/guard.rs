@@ -47,8 +47,8 @@ const fn need(method: Method) -> Need {
         | M::RoleRevokePermission => Need::Nothing,
         // After the proof that the answer is the newest. Some may be asked of oneself.
         M::UserGet | M::UserList | M::RoleGet | M::RoleList => Need::Nothing,
-        // And by the keys that locks and elections are made of.
-        M::Campaign | M::Proclaim | M::Leader | M::Observe | M::Resign | M::Lock | M::Unlock => Need::User,
+        // By the calls that locks and elections are made of, whose errors are passed on with another code.
+        M::Campaign | M::Proclaim | M::Leader | M::Observe | M::Resign | M::Lock | M::Unlock => Need::Nothing,
         M::HealthCheck | M::HealthList | M::HealthWatch => Need::Nothing,
     }
 }

@@ -51,6 +51,8 @@ impl Caller {
         if lease != 0 {
             return Ok(lease);
         }
+        // As for any client that asks for one.
+        self.member.somebody(&self.call).await.map_err(|e| passed_on(e.into()))?;
         let request = LeaseGrantRequest { ttl: LEASE_SECONDS, id: 0 };
         Ok(lease::grant(self.member.clone(), request).await.map_err(passed_on)?.id)
     }
