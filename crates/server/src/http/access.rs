@@ -41,10 +41,23 @@ fn misdirected(host: &str) -> Response<Download> {
         "This server was called {host:?}, which is not a name that it knows: a page may be trying to reach it through a browser \
          (DNS rebinding).\nIf the name is right, start the server with it in --host-whitelist, or use https.\n"
     );
+    refused(StatusCode::MISDIRECTED_REQUEST, text)
+}
+
+fn refused(status: StatusCode, text: String) -> Response<Download> {
     let mut response = Response::new(Download::Whole(text.into()));
-    *response.status_mut() = StatusCode::MISDIRECTED_REQUEST;
+    *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(TEXT));
     response
+}
+
+/// The answer to a request that comes as a user where that does not count. As in etcd, it is not taken for nobody's.
+pub fn refuse_user(user: &str) -> Response<Download> {
+    let text = format!(
+        "The certificate of this connection names the user {user:?}, which does not count for calls as JSON.\nCome with a \
+         certificate without a common name, or none, and with the token of a user (/v3/auth/authenticate); or call by gRPC.\n"
+    );
+    refused(StatusCode::BAD_REQUEST, text)
 }
 
 /// What a request calls the server, without the port.

@@ -42,6 +42,15 @@ impl Front {
         self.takes_clients() && self.member.config.web.gateway && (path.starts_with(gateway::PATH) || path.starts_with(access::OLD))
     }
 
+    /// The user that the certificate of a request to the gateway names, in vain: the gateway makes calls of its own, which
+    /// come with a token or for nobody.
+    fn unheeded_user(&self, path: &str) -> Option<Arc<str>> {
+        if !self.is_gateways(path) || !self.member.state.auth_is_on() {
+            return None;
+        }
+        self.certificate_name().filter(|name| !name.is_empty())
+    }
+
     const fn takes_clients(&self) -> bool {
         matches!(self.surface, Surface::Client | Surface::Http)
     }
@@ -62,6 +71,9 @@ impl Front {
         let web = &self.member.config.web;
         if let Some(refusal) = access::refuse(web, self.secure.is_some(), &head) {
             return refusal;
+        }
+        if let Some(user) = self.unheeded_user(head.uri.path()) {
+            return access::refuse_user(&user);
         }
         let mut answer = if head.method == Method::OPTIONS {
             Response::new(Download::Whole(Default::default()))
