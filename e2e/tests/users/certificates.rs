@@ -8,6 +8,7 @@ use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_e2e::pki::{Pki, Wanted};
 use keelson_e2e::ports::Reservation;
 use keelson_e2e::server::Server;
+use tokio::process::Command;
 use tonic::Request;
 use tonic::transport::Endpoint;
 
@@ -73,6 +74,43 @@ async fn a_certificate_that_is_only_checked_names_nobody() -> Result<()> {
         let told = read(&server, &pki, "root", "z", &[]).await?;
         ensure!(told == "InvalidArgument: etcdserver: user name is empty", "{}: {told}", program.name());
         ensure!(said(Caller::named(&server, "ann").await?.put("a").await) == "accepted");
+    }
+    Ok(())
+}
+
+/// HTTP's status of an empty request to the gateway or of a question, over a connection with a certificate.
+async fn http_status(server: &Server, pki: &Pki, shown: &str, version: &str, path: &str) -> Result<String> {
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--show-error", "--max-time", "10", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+    command.arg(version).arg("--cacert").arg(pki.path("ca.crt"));
+    command.arg("--cert").arg(pki.path(&format!("{shown}.crt"))).arg("--key").arg(pki.path(&format!("{shown}.key")));
+    if path.starts_with("/v3") {
+        command.args(["--data", "{}"]);
+    }
+    let output = command.arg(format!("{}{path}", server.client_url())).output().await?;
+    ensure!(output.status.success(), "curl {path}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+#[tokio::test]
+async fn who_comes_to_the_gateway_with_a_certificate_that_names_a_user_is_refused_once_users_are_asked_for() -> Result<()> {
+    let pki = Arc::new(Pki::new()?);
+    for program in both()? {
+        let reservation = Reservation::new()?;
+        let mut server = Server::member(program, "m0", reservation.ports()?, FLAGS)?;
+        server.secure(pki.clone());
+        drop(reservation);
+        server.restart().await?;
+        let list = "/v3/cluster/member/list";
+        let before = http_status(&server, &pki, "client", "--http1.1", list).await?;
+        ensure!(before == "200", "{}: {before}", program.name());
+        ask_for_users(&server).await?;
+        for version in ["--http1.1", "--http2"] {
+            for (path, expected) in [(list, "400"), ("/v3beta/cluster/member/list", "400"), ("/v3/nothing", "400"), ("/version", "200")] {
+                let told = http_status(&server, &pki, "client", version, path).await?;
+                ensure!(told == expected, "{} {version} {path}: {told}", program.name());
+            }
+        }
     }
     Ok(())
 }
