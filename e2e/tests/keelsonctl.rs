@@ -24,7 +24,7 @@ async fn keelsonctl_prints_on_etcd_what_etcdctl_prints() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn keelsonctl_prints_on_keelson_what_etcdctl_prints() -> Result<()> {
-    compare(Program::Keelson, &[CASES, COMMAND_LINES, HELD]).await
+    compare(Program::Keelson, &[CASES, COMMAND_LINES, USERS, HELD]).await
 }
 
 async fn compare(program: Program, tables: &[&[Case]]) -> Result<()> {

@@ -20,7 +20,7 @@ pub enum DataDirError {
     InUse(PathBuf),
     #[error(
         "data directory {path} holds the data of another program ({found}); to move etcd data here take a snapshot with \
-         `etcdctl snapshot save` and restore it, or choose an empty --data-dir"
+         `etcdctl snapshot save` and restore it with `keelsonctl snapshot restore`, or choose an empty --data-dir"
     )]
     Foreign { path: PathBuf, found: String },
     #[error(
