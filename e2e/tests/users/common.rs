@@ -16,6 +16,8 @@ use keelson_api::etcdserverpb::{
     AuthEnableRequest, AuthRoleAddRequest, AuthRoleGrantPermissionRequest, AuthUserAddRequest, AuthUserGrantRoleRequest,
     AuthenticateRequest, PutRequest, RangeRequest, RangeResponse,
 };
+use keelson_api::v3electionpb::election_client::ElectionClient;
+use keelson_api::v3lockpb::lock_client::LockClient;
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use tonic::transport::Channel;
@@ -98,6 +100,14 @@ impl Caller {
 
     pub fn maintenance(&self) -> MaintenanceClient<Channel> {
         MaintenanceClient::new(self.channel.clone())
+    }
+
+    pub fn locks(&self) -> LockClient<Channel> {
+        LockClient::new(self.channel.clone())
+    }
+
+    pub fn elections(&self) -> ElectionClient<Channel> {
+        ElectionClient::new(self.channel.clone())
     }
 
     pub async fn put(&self, key: &str) -> Result<(), Status> {

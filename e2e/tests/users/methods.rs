@@ -13,6 +13,8 @@ use keelson_api::etcdserverpb::{
     MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest, PutRequest, RangeRequest, SnapshotRequest, StatusRequest,
     TxnRequest, WatchCreateRequest, WatchRequest,
 };
+use keelson_api::v3electionpb::LeaderRequest;
+use keelson_api::v3lockpb::{LockRequest, UnlockRequest};
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use tonic::Status;
@@ -52,6 +54,13 @@ async fn stream(caller: &Caller, key: &'static str) -> Result<(), Status> {
 
 async fn snapshot(caller: &Caller) -> Result<(), Status> {
     let mut answers = caller.maintenance().snapshot(caller.ask(SnapshotRequest {})).await?.into_inner();
+    answers.message().await.map(|_| ())
+}
+
+/// As long as nobody stands there, who may observe waits.
+async fn observe(caller: &Caller) -> Result<(), Status> {
+    let request = LeaderRequest { name: "election".into() };
+    let mut answers = caller.elections().observe(caller.ask(request)).await?.into_inner();
     answers.message().await.map(|_| ())
 }
 
@@ -106,6 +115,10 @@ async fn calls(caller: &Caller, is_root: bool) -> Vec<(&'static str, String)> {
         call!(caller, auth.role_delete(AuthRoleDeleteRequest { role: "gone".into() })),
         call!(caller, auth.role_grant_permission(AuthRoleGrantPermissionRequest { name: "some".into(), perm: None })),
         call!(caller, auth.role_revoke_permission(AuthRoleRevokePermissionRequest { role: "some".into(), ..Default::default() })),
+        // Nobody but root may lock this, so that nobody waits for it.
+        call!(caller, locks.lock(LockRequest { name: "lock".into(), lease: 0 })),
+        call!(caller, locks.unlock(UnlockRequest { key: "lock/none".into() })),
+        call!(caller, elections.leader(LeaderRequest { name: "election".into() })),
     ];
     if !is_root {
         // What would change the server if it were let through, or is not there yet for who may.
@@ -114,6 +127,7 @@ async fn calls(caller: &Caller, is_root: bool) -> Vec<(&'static str, String)> {
             call!(caller, cluster.member_add(member_add)),
             call!(caller, maintenance.downgrade(DowngradeRequest::default())),
             ("snapshot", said(snapshot(caller).await)),
+            ("observe", said(observe(caller).await)),
             call!(caller, auth.auth_disable(AuthDisableRequest {})),
         ]);
     }
