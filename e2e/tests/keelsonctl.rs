@@ -1,4 +1,5 @@
-//! keelsonctl prints what etcdctl prints, and ends as it does: each on a server of its own, both of the same kind.
+//! keelsonctl prints what etcdctl prints, and ends as it does: each on a server of its own, both of the same kind. And what
+//! etcdutl prints of the files of snapshots.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
