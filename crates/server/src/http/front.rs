@@ -39,7 +39,9 @@ impl Front {
 
     /// Whether a path is the gateway's.
     pub fn is_gateways(&self, path: &str) -> bool {
-        self.takes_clients() && self.member.config.web.gateway && (path.starts_with(gateway::PATH) || path.starts_with(access::OLD))
+        self.takes_clients()
+            && self.member.config.web.gateway
+            && (path.starts_with(gateway::PATH) || path.starts_with(access::OLD))
     }
 
     /// The user that the certificate of a request to the gateway names, in vain: the gateway makes calls of its own, which
