@@ -113,7 +113,6 @@ soak: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(CARGO) test --release --locked --workspace -- --include-ignored --skip on_a_node
 	$(SIMULATE)
-	$(MAKE) e2e-node
 	$(MAKE) e2e-node-if-able
 
 # Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.
