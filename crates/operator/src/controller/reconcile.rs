@@ -153,7 +153,8 @@ async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context:
     let step = decision.course.as_ref().map(|course| course.step.clone()).unwrap_or_default();
     tracing::info!(cluster = cluster.name_any(), namespace = cluster.namespace(), ?action, "{step}");
     let done = hands.act(action).await;
-    memory.last_action = Some((action.clone(), Instant::now()));
+    // One that has failed is tried again when that is due, and not held back here.
+    memory.last_action = done.is_ok().then(|| (action.clone(), Instant::now()));
     context.metrics.acted(action);
     done.map_err(|source| Error::Act { step, source })?;
     memory.failed = None;
