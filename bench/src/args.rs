@@ -19,7 +19,7 @@ keelson-bench [flags]                  run the same load on etcd and keelson in 
   --dir PATH          where the servers' data goes (default $TMPDIR); a real disk, not tmpfs
   --out PATH          where the CSV goes (default bench/results)
   --readme PATH       page that gets table and plots (default: bench/README.md, for a full run)
-  --report FILE,...   run nothing: build table and plots from these CSV files
+  --report FILE,...   run nothing: build table and plots from these CSV files; a later one's rows replace an earlier one's
   --list              name the scenarios
 ";
 

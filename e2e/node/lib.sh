@@ -54,3 +54,30 @@ await() {
         sleep 0.2
     done
 }
+
+# Ends node I: ending its first process ends everything in it.
+end_node() {
+    local pid=$run/$1/holder.pid id
+    [ -e "$pid" ] || return 0
+    id=$(cat "$pid")
+    # The number may have gone to another process since.
+    grep -qa "$here/holder.sh" "/proc/$id/cmdline" 2>/dev/null || return 0
+    kill -9 "$id"
+    ended() {
+        case $(awk '/^State:/ { print $2 }' "/proc/$id/status" 2>/dev/null) in '' | Z | X) ;; *) return 1 ;; esac
+    }
+    await 20 "the processes of node$1 end" ended
+}
+
+# Removes the cgroups of the nodes whose names fit. A cgroup is busy for a moment after its last process.
+remove_cgroups() {
+    local names=$1
+    no_cgroups() {
+        local left
+        left=$(find /sys/fs/cgroup -maxdepth 2 -type d -name "$names" 2>/dev/null)
+        [ -n "$left" ] || return 0
+        # shellcheck disable=SC2086
+        find $left -depth -type d -exec rmdir {} + 2>/dev/null
+    }
+    await 20 "the cgroups of $names are removed" no_cgroups
+}

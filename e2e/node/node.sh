@@ -10,25 +10,13 @@ what=${1:-} i=${2:-}
 [[ $i =~ ^[2-9]$ && -e $run/$i ]] || fail "usage: node.sh lose|join NUMBER, of a node other than the first"
 
 lose() {
-    local id
-    id=$(holder "$i")
-    kill -9 "$id"
-    gone() { [ ! -e "/proc/$id" ] || grep -q '^State:.Z' "/proc/$id/status"; }
-    await 20 "the processes of node$i end" gone
+    end_node "$i"
     rm -f "$run/$i/holder.pid"
 }
 
 join() {
     [ ! -e "$run/$i/holder.pid" ] || fail "node$i is there"
-    # A cgroup is busy for a moment after its last process.
-    no_cgroups() {
-        local left
-        left=$(find /sys/fs/cgroup -maxdepth 2 -type d -name "keelson-node$i" 2>/dev/null)
-        [ -n "$left" ] || return 0
-        # shellcheck disable=SC2086
-        find $left -depth -type d -exec rmdir {} + 2>/dev/null
-    }
-    await 20 "the cgroups of node$i are removed" no_cgroups
+    remove_cgroups "keelson-node$i"
     # The logs of its former life stay.
     find "$run/$i" -mindepth 1 -maxdepth 1 ! -name log -exec rm -rf {} +
     make_node "$i"

@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::api::{EtcdCluster, EtcdMember, EtcdMemberStatus, FIELD_OWNER, FINALIZER, Target, annotation, label};
-use crate::observe::Snapshot;
+use crate::observe::{Snapshot, belongs};
 use crate::plan::ids::MemberId;
 use crate::plan::{Action, Record, Surrounding};
 use crate::render::{self, Scheme};
@@ -128,7 +128,7 @@ impl Hands<'_> {
             Surrounding::PeerService => self.apply::<Service>(&render::peer_service(cluster, names)).await,
             Surrounding::ClientService => self.apply::<Service>(&render::client_service(cluster, names)).await,
             Surrounding::Connection if !cluster.spec.connection_secret.enabled => {
-                self.delete(self.snapshot.connection.as_ref()).await
+                self.delete(self.snapshot.connection.as_ref().filter(|secret| belongs(cluster, *secret))).await
             }
             Surrounding::Connection => {
                 let certificates = match &self.snapshot.certificates {

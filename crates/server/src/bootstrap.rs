@@ -112,7 +112,8 @@ fn first_members(config: &Config) -> (Vec<MemberAttributes>, BTreeMap<u64, Vec<S
 
 /// Asks the other members that the flags name, until one answers.
 async fn ask_others(config: &Config, dialer: &Dialer) -> anyhow::Result<Running> {
-    let others: Vec<_> = config.initial_cluster.iter().filter(|(name, _)| **name != config.name).flat_map(|(_, urls)| urls).collect();
+    let others: Vec<_> =
+        config.initial_cluster.iter().filter(|(name, _)| **name != config.name).flat_map(|(_, urls)| urls).collect();
     // Nobody to ask, now or later (DNS may know more later).
     if others.is_empty() && matches!(config.discovery, Discovery::Named) {
         bail!(DataGone(

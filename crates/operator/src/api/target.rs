@@ -22,6 +22,9 @@ pub struct Target {
     pub version: String,
     /// The digest of `template`.
     pub digest: String,
+    /// Where the image comes from when the spec does not say: the operator's default when the cluster was created, kept from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub default_repository: Option<String>,
     #[schemars(schema_with = "opaque")]
     pub template: Template,
 }
@@ -51,10 +54,13 @@ pub struct Defaults {
 }
 
 impl Target {
-    /// What `spec` asks for. `pinned` is the version the cluster has, which a spec without one keeps.
-    pub fn of(spec: &EtcdClusterSpec, generation: i64, pinned: Option<&str>, defaults: &Defaults) -> Self {
-        let version = spec.version.as_deref().or(pinned).unwrap_or(&defaults.version).to_string();
-        let repository = spec.image.repository.as_deref().unwrap_or(&defaults.repository);
+    /// What `spec` asks for. `pinned` is the target that the cluster has: its version and its default repository are kept by a
+    /// spec that names none, so that another operator with other defaults restarts nobody.
+    pub fn of(spec: &EtcdClusterSpec, generation: i64, pinned: Option<&Self>, defaults: &Defaults) -> Self {
+        let version = spec.version.as_deref().or(pinned.map(|target| &*target.version)).unwrap_or(&defaults.version).to_string();
+        let default_repository = pinned.and_then(|target| target.default_repository.as_deref()).unwrap_or(&defaults.repository);
+        let repository = spec.image.repository.as_deref().unwrap_or(default_repository);
+        let default_repository = Some(default_repository.to_string());
         let template = Template {
             image: format!("{repository}:{version}"),
             pull_policy: spec.image.pull_policy.map(|policy| policy.as_str().to_string()),
@@ -64,7 +70,7 @@ impl Target {
             tls: spec.tls.clone(),
             pod: spec.pod.clone(),
         };
-        Self { generation, replicas: spec.replicas, version, digest: template.digest(), template }
+        Self { generation, replicas: spec.replicas, version, digest: template.digest(), default_repository, template }
     }
 
     pub fn reached(&self) -> Reached {
@@ -104,11 +110,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_operator_default_does_not_move_a_cluster_without_a_version() {
+    fn new_defaults_of_the_operator_do_not_move_a_cluster_that_names_neither_version_nor_repository() {
         let spec = EtcdClusterSpec::default();
         let created = Target::of(&spec, 1, None, &defaults());
-        let newer = Defaults { version: "2.0.0".into(), ..defaults() };
-        let kept = Target::of(&spec, 1, Some(&created.version), &newer);
+        let newer = Defaults { version: "2.0.0".into(), repository: "mirror.example/keelson".into() };
+        let kept = Target::of(&spec, 1, Some(&created), &newer);
         assert_eq!(kept, created);
     }
 

@@ -26,6 +26,8 @@ pub struct Memory {
     waiting: Option<(String, Instant)>,
     /// What people were told last that it waits for.
     pub told: Option<String>,
+    /// What people were told last that has failed, until something has been done.
+    pub failed: Option<String>,
     /// People were told for how long nobody had looked after it.
     pub greeted: bool,
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
@@ -32,6 +32,9 @@ use memory::{Key, Memory};
 const CONCURRENCY: u16 = 16;
 const BACKOFF_FIRST: Duration = Duration::from_secs(1);
 const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
+/// Somebody wrote at the same time: the next look sees it. When that happens more often in a row, something else is wrong.
+const CONFLICT: Duration = Duration::from_millis(100);
+const CONFLICTS: u32 = 5;
 
 /// What every look shares.
 pub struct Context {
@@ -42,10 +45,19 @@ pub struct Context {
     clusters: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<Memory>>>>,
     /// Clusters of which an event came since they were last read.
     dirty: Mutex<HashSet<Key>>,
-    /// How often in a row looks at a cluster have failed.
-    failures: Mutex<HashMap<Key, u32>>,
+    /// Clusters at which the last look failed.
+    failures: Mutex<HashMap<Key, Failures>>,
     /// When nobody acted before this process did.
     away: Option<Away>,
+}
+
+/// How often in a row looks at a cluster have failed, and when the next one is due.
+#[derive(Clone, Copy)]
+struct Failures {
+    count: u32,
+    until: Instant,
+    /// Of the spec that they failed at: an edit is looked at at once.
+    generation: Option<i64>,
 }
 
 impl Context {
@@ -80,12 +92,12 @@ impl Context {
         self.dirty.lock().remove(key)
     }
 
-    /// Whether people were told this last; they are from now on.
+    /// Whether people were told last of this failure; they are from now on.
     async fn told(&self, key: &Key, note: &str) -> bool {
         let memory = self.memory(key);
         let mut memory = memory.lock().await;
-        let told = memory.told.as_deref() == Some(note);
-        memory.told = Some(note.to_string());
+        let told = memory.failed.as_deref() == Some(note);
+        memory.failed = Some(note.to_string());
         told
     }
 
@@ -95,12 +107,23 @@ impl Context {
         self.dirty.lock().extend(known);
     }
 
-    /// Longer after each failure in a row, for each cluster by itself.
-    fn backoff(&self, key: &Key) -> Duration {
+    /// Longer after each failure in a row, for each cluster by itself. A conflict is one that is over soon, unless it goes on.
+    fn backoff(&self, key: &Key, generation: Option<i64>, is_conflict: bool) -> Duration {
         let mut failures = self.failures.lock();
-        let count = failures.entry(key.clone()).or_default();
-        *count = (*count + 1).min(10);
-        BACKOFF_FIRST.saturating_mul(1 << (*count - 1)).min(BACKOFF_LIMIT)
+        let count = failures.get(key).map_or(1, |before| before.count + 1).min(10);
+        let wait = match is_conflict && count <= CONFLICTS {
+            true => CONFLICT,
+            false => BACKOFF_FIRST.saturating_mul(1 << (count - 1)).min(BACKOFF_LIMIT),
+        };
+        failures.insert(key.clone(), Failures { count, until: Instant::now() + wait, generation });
+        wait
+    }
+
+    /// How long to wait still after a failure, whatever events there are meanwhile: a failure that is written down is one itself.
+    fn rest(&self, key: &Key, generation: Option<i64>) -> Option<Duration> {
+        let failures = self.failures.lock().get(key).copied()?;
+        let left = failures.until.saturating_duration_since(Instant::now());
+        (failures.generation == generation && !left.is_zero()).then_some(left)
     }
 }
 
@@ -135,6 +158,9 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: impl Fu
 async fn look(cluster: Arc<EtcdCluster>, context: Arc<Context>) -> Result<Action, reconcile::Error> {
     let key = ObjectRef::from_obj(&*cluster);
     context.note_version(&key, &cluster).await;
+    if let Some(rest) = context.rest(&key, cluster.metadata.generation) {
+        return Ok(Action::requeue(rest));
+    }
     let next = reconcile::reconcile(cluster, context.clone()).await?;
     context.failures.lock().remove(&key);
     Ok(next)
@@ -155,10 +181,7 @@ impl Context {
 fn retry(cluster: &EtcdCluster, error: &reconcile::Error, context: &Context) -> Action {
     let key = ObjectRef::from_obj(cluster);
     context.dirty.lock().insert(key.clone());
-    match reconcile::conflict(error) {
-        true => Action::requeue(Duration::from_millis(100)),
-        false => Action::requeue(context.backoff(&key)),
-    }
+    Action::requeue(context.backoff(&key, cluster.metadata.generation, reconcile::conflict(error)))
 }
 
 fn api<K>(context: &Context, namespace: Option<&str>) -> Api<K>

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::{Api, PostParams};
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
@@ -25,6 +26,9 @@ const FRESH_IN_MOTION: Duration = Duration::from_secs(10);
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The same action is not repeated sooner: its effect may not be visible yet.
 const REPEAT: Duration = Duration::from_secs(1);
+
+/// What the condition says when an action or a question to the API server has failed.
+const FAILED: &str = "Failed";
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -111,8 +115,21 @@ async fn consider(memory: &mut Memory, snapshot: &Snapshot, context: &Context) -
     let past = Recollection { now: Timestamp::now(), answering_for: &answering_for };
     let (world, wanted): (World, Target) = assemble(snapshot, &answers, &context.defaults, &past);
     let decision = plan(&world);
-    let status = status::compose(snapshot, &world, &decision, &wanted);
+    let mut status = status::compose(snapshot, &world, &decision, &wanted);
+    // To try again what has failed is no progress yet.
+    if memory.failed.is_some()
+        && decision.action.is_some()
+        && let Some(failed) = snapshot.cluster.status.as_ref().and_then(failed)
+    {
+        status.conditions.retain(|condition| condition.type_ != failed.type_);
+        status.conditions.push(failed);
+    }
     Ok(Seen { decision, status, answers, wanted })
+}
+
+fn failed(status: &EtcdClusterStatus) -> Option<Condition> {
+    let conditions = status.conditions.iter();
+    conditions.filter(|condition| condition.type_ == condition::PROGRESSING && condition.reason == FAILED).next_back().cloned()
 }
 
 async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context: &Context) -> Result<Next, Error> {
@@ -124,6 +141,7 @@ async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context:
         events::blocked(&context.recorder(), cluster, type_, note).await;
     }
     let Some(action) = &decision.action else {
+        memory.failed = None;
         return Ok(Next::requeue(decision.look_again));
     };
     if memory.last_action.as_ref().is_some_and(|(last, when)| last == action && when.elapsed() < REPEAT) {
@@ -135,9 +153,11 @@ async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context:
     let step = decision.course.as_ref().map(|course| course.step.clone()).unwrap_or_default();
     tracing::info!(cluster = cluster.name_any(), namespace = cluster.namespace(), ?action, "{step}");
     let done = hands.act(action).await;
-    memory.last_action = Some((action.clone(), Instant::now()));
+    // One that has failed is tried again when that is due, and not held back here.
+    memory.last_action = done.is_ok().then(|| (action.clone(), Instant::now()));
     context.metrics.acted(action);
     done.map_err(|source| Error::Act { step, source })?;
+    memory.failed = None;
     events::acted(&context.recorder(), cluster, decision, action).await;
     Ok(Next::requeue(decision.look_again))
 }
@@ -172,7 +192,7 @@ async fn report(cluster: &EtcdCluster, context: &Context, error: &Error) {
         return;
     };
     let mut status = cluster.status.clone().unwrap_or_default();
-    let sign = condition::Sign { type_: condition::PROGRESSING, status: Some(false), reason: "Failed", message: note };
+    let sign = condition::Sign { type_: condition::PROGRESSING, status: Some(false), reason: FAILED, message: note };
     let [failed] = &condition::merge(&status.conditions, &[sign], cluster.metadata.generation, Timestamp::now())[..] else {
         return;
     };
@@ -194,5 +214,6 @@ pub fn conflict(error: &Error) -> bool {
         Error::Act { source: ActError::Kubernetes(error), .. } => error,
         _ => return false,
     };
-    matches!(api, kube::Error::Api(status) if status.code == 409)
+    // A name that is taken has the same code, and does not go away by looking again.
+    matches!(api, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict")
 }

@@ -26,8 +26,8 @@ pub struct Recollection<'a> {
 pub fn assemble(snapshot: &Snapshot, answers: &Answers, defaults: &Defaults, past: &Recollection) -> (World, Target) {
     let cluster = &snapshot.cluster;
     let status = cluster.status.clone().unwrap_or_default();
-    let pinned = status.target.as_ref().map(|target| target.version.as_str());
-    let target = Target::of(&cluster.spec, cluster.metadata.generation.unwrap_or_default(), pinned, defaults);
+    let generation = cluster.metadata.generation.unwrap_or_default();
+    let target = Target::of(&cluster.spec, generation, status.target.as_ref(), defaults);
     let name = cluster.name_any();
     let world = World {
         now: past.now,

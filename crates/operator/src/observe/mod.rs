@@ -10,3 +10,4 @@ mod volumes;
 pub use assemble::{Recollection, assemble};
 pub use pods::{phase, ready};
 pub use snapshot::{ObserveError, Snapshot};
+pub use surroundings::belongs;

@@ -65,7 +65,12 @@ fn waits(container: &ContainerStatus) -> Option<String> {
     let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let ended = ended.map(|ended| match store::exit(ended.exit_code) {
         Some(exit) => format!("; {} (exit code {})", exit.says(), ended.exit_code),
-        None => format!("; it ended with code {}, {}{}", ended.exit_code, ended.reason.as_deref().unwrap_or("no reason"), last_words(ended)),
+        None => format!(
+            "; it ended with code {}, {}{}",
+            ended.exit_code,
+            ended.reason.as_deref().unwrap_or("no reason"),
+            last_words(ended)
+        ),
     });
     Some(format!("{reason}: {message}{}", ended.unwrap_or_default()))
 }
@@ -119,7 +124,8 @@ mod tests {
     #[test]
     fn exit_codes_of_the_store_are_told_in_words() {
         let waiting = json!({ "waiting": { "reason": "CrashLoopBackOff", "message": "back-off" } });
-        for (code, says) in [(65, "data is damaged"), (66, "data is gone"), (67, "was removed"), (1, "code 1, Error: no flag x")] {
+        for (code, says) in [(65, "data is damaged"), (66, "data is gone"), (67, "was removed"), (1, "code 1, Error: no flag x")]
+        {
             let ended = json!({ "exitCode": code, "reason": "Error", "message": "begins\nno flag x\n" });
             let trouble = of(waiting.clone(), json!({ "terminated": ended })).trouble;
             assert!(trouble.as_ref().is_some_and(|trouble| trouble.contains(says)), "{code}: {trouble:?}");

@@ -21,7 +21,8 @@ pub fn outdated(snapshot: &Snapshot) -> Vec<Surrounding> {
         due.push(Surrounding::ClientService);
     }
     let connected = match (&snapshot.certificates, cluster.spec.connection_secret.enabled) {
-        (_, false) => snapshot.connection.is_none(),
+        // One of that name that is somebody else's stays.
+        (_, false) => snapshot.connection.as_ref().is_none_or(|secret| !belongs(cluster, secret)),
         // Its certificates are missing, which is reported; what was there stays.
         (Some(Err(_)), true) => true,
         (Some(Ok(certificates)), true) => {

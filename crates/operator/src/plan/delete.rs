@@ -34,7 +34,13 @@ pub(super) fn finish(world: &World) -> Option<Step> {
         return Some(Step::wait(Delete, Some(name), "Waiting for pods to end", format!("pod {name} is still terminating")));
     }
     let volume = |gone: bool| {
-        let due = |m: &super::Member| m.volume.as_ref().is_some_and(|v| (v.state == VolumeState::Deleting) == gone);
+        // Volumes of another store only bear this cluster's name: they are not its to delete.
+        let ours = |m: &super::Member| {
+            let token = m.volume.as_ref().and_then(|volume| volume.token.as_ref());
+            token.is_none() || world.cluster.token.is_none() || token == world.cluster.token.as_ref()
+        };
+        let due =
+            |m: &super::Member| ours(m) && m.volume.as_ref().is_some_and(|v| (v.state == VolumeState::Deleting) == gone);
         world.members.iter().find(|(_, member)| due(member))
     };
     if let Some((name, _)) = volume(false) {

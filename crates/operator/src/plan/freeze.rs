@@ -45,7 +45,7 @@ fn two_stores(world: &World) -> Option<String> {
     };
     Some(format!(
         "two different stores: {a} has cluster id {first}, {b} has {second}. \
-         Find out which one holds the data clients use, then delete the volume and the EtcdMember of the others"
+         Find out which one holds the data clients use, then delete the volume and the EtcdMember of the others, which has to be annotated with keelson.dev/may-be-deleted= for that"
     ))
 }
 

@@ -20,7 +20,8 @@ pub(super) fn choose(world: &World) -> Latch<'_> {
     let Some(latched) = &cluster.latched else {
         return Latch { goal: wanted, taken: true, held_back: None };
     };
-    if latched == wanted {
+    // Of several edits made during a pause only the last is meant.
+    if latched == wanted || cluster.paused {
         return Latch { goal: latched, taken: false, held_back: None };
     }
     let reached = cluster.reached.as_ref();

@@ -53,8 +53,11 @@ pub(super) fn keep(world: &World) -> Option<Step> {
     if world.cluster.deletion_policy == DeletionPolicy::Delete {
         return None;
     }
-    let exposed =
-        |member: &super::Member| member.object.is_some() && member.volume.as_ref().is_some_and(|v| v.kept == Some(false));
+    // One that is being deleted is to go as its class would have it.
+    let exposed = |member: &super::Member| {
+        let volume = member.volume.as_ref().filter(|volume| volume.state == VolumeState::Intact);
+        member.object.is_some() && volume.is_some_and(|volume| volume.kept == Some(false))
+    };
     let (name, _) = world.members.iter().find(|(_, member)| exposed(member))?;
     let why = format!("Setting the volume of {name} to Retain, as deletionPolicy asks");
     Some(Step::act(Configure, Some(name), why, Action::KeepVolume { name: name.clone() }))

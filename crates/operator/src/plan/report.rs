@@ -35,6 +35,7 @@ fn available(view: &View) -> Sign {
         Store::Silent(_) if !in_use(view.world) => {
             sign(AVAILABLE, false, "NotFounded", "The first member has not founded the store yet")
         }
+        Store::Silent(why) if seem_well(view.world) => sign(AVAILABLE, None, "Unknown", unheard(why)),
         Store::Silent(why) => sign(AVAILABLE, false, "NoQuorum", format!("No majority of members answers: {why}")),
     }
 }
@@ -85,6 +86,7 @@ fn quorum_lost(view: &View) -> Sign {
         Store::Silent(_) if !in_use(world) => sign(QUORUM_LOST, false, "NotFounded", "There is no store yet"),
         // They may be electing a leader; only their absence is a loss.
         Store::Silent(why) if total > 0 && answering >= quorum(total) => sign(QUORUM_LOST, None, "Unknown", why.clone()),
+        Store::Silent(why) if seem_well(world) => sign(QUORUM_LOST, None, "Unknown", unheard(why)),
         Store::Silent(_) => {
             let message = format!(
                 "{answering} of {total} members answer, {} are needed. Volumes are kept and pods restarted; \
@@ -94,6 +96,20 @@ fn quorum_lost(view: &View) -> Sign {
             sign(QUORUM_LOST, true, "TooFewMembers", message)
         }
     }
+}
+
+/// Kubernetes finds most members ready, which they are only with a majority: it is this operator that does not hear them.
+fn seem_well(world: &World) -> bool {
+    let known = || world.members.values().filter(|member| member.object.as_ref().is_some_and(|object| object.id.is_some()));
+    let ready = known().filter(|member| member.pod.as_ref().is_some_and(|pod| pod.ready)).count();
+    ready > 0 && ready >= quorum(known().count())
+}
+
+fn unheard(why: &str) -> String {
+    format!(
+        "The members' pods are ready, but do not answer this operator: {why}. Look at its certificate (spec.tls.client) and at \
+         network policies"
+    )
 }
 
 fn storage(world: &World) -> Sign {

@@ -5,7 +5,7 @@
 
 use super::bootstrap::founded;
 use super::decision::{Action, Start, Step};
-use super::view::{View, broken, lost, quorum, trouble_of};
+use super::view::{View, broken, lost, only_copy, quorum, trouble_of};
 use super::world::{Member, Phase, Store, VolumeState, World};
 use crate::api::OperationType::{self, AwaitQuorum, Bootstrap, Restart, Roll, ScaleUp};
 use crate::api::Origin;
@@ -18,6 +18,7 @@ pub(super) fn restart(view: &View) -> Option<Step> {
             let why = format!("Pod {name} has ended and will not run again");
             Some(Step::act(Restart, Some(name), why, Action::DeletePod { name: name.clone() }))
         }
+        Some(_) if only_copy(view, name, member).is_some() => None,
         Some(pod) if broken(member) && pod.digest != view.goal.digest => {
             let why = format!("Pod {name} does not work and is outdated: making it anew");
             Some(Step::act(Roll, Some(name), why, Action::DeletePod { name: name.clone() }))

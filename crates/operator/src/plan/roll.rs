@@ -4,7 +4,7 @@
 //! does not come back, the gate stays shut and says who is missing.
 
 use super::decision::{Action, Step};
-use super::view::{Seat, View, quorum};
+use super::view::{STEADY, Seat, View, only_copy, quorum};
 use crate::api::OperationType::Roll;
 
 pub(super) fn roll(view: &View) -> Option<Step> {
@@ -12,7 +12,7 @@ pub(super) fn roll(view: &View) -> Option<Step> {
     let is_leader = |seat: &Seat| view.leader() == Some(seat.listed.id);
     let seat = view.voters().filter(outdated).min_by_key(|seat| (is_leader(seat), seat.name))?;
     let name = seat.name;
-    if let Some(blocked_by) = shut(view) {
+    if let Some(blocked_by) = shut(view).or_else(|| only_copy(view, name, seat.member?)) {
         return Some(Step::wait(Roll, Some(name), format!("Waiting to renew {name}"), blocked_by));
     }
     let heir = view.voters().find(|other| other.healthy && other.listed.id != seat.listed.id);
@@ -40,6 +40,11 @@ fn shut(view: &View) -> Option<String> {
     if let Some(seat) = view.voters().find(|seat| !seat.healthy || !pod(seat).is_some_and(|pod| pod.ready)) {
         let trouble = pod(seat).and_then(|pod| pod.trouble.clone()).unwrap_or_else(|| "it is not back yet".into());
         return Some(format!("member {}: {trouble}", if seat.name.is_empty() { &seat.listed.peer_url } else { seat.name }));
+    }
+    // One that answers may be about to crash again.
+    let word = |seat: &Seat| seat.member.and_then(|member| member.word.as_ref().map(|word| word.healthy_for));
+    if let Some(seat) = view.voters().find(|seat| word(seat).is_some_and(|time| time < STEADY)) {
+        return Some(format!("member {} has answered for less than {} s", seat.name, STEADY.as_secs()));
     }
     let voters = view.voter_count();
     // One or two voters cannot spare any; the outage is what was asked for.

@@ -180,6 +180,18 @@ pub(super) fn trouble_of(name: &str, member: &Member) -> Option<String> {
     volume().or_else(pod)
 }
 
+/// Why a pod is not to be taken down though it may not work: it holds a volume that goes with it, and nobody else has the data.
+pub(super) fn only_copy(view: &View, name: &str, member: &Member) -> Option<String> {
+    let going = member.volume.as_ref().is_some_and(|volume| volume.state == VolumeState::Deleting);
+    let elsewhere = view.voters().any(|seat| seat.healthy && seat.name != name);
+    (going && !elsewhere).then(|| {
+        format!(
+            "volume claim {name} is being deleted and only pod {name} holds it, with the only copy of the data: \
+             add members, or save a snapshot, before anything is changed"
+        )
+    })
+}
+
 /// True for a pod that neither Kubernetes nor the store sees working.
 pub(super) fn broken(member: &Member) -> bool {
     member.pod.as_ref().is_some_and(|pod| pod.phase == Phase::Live && !pod.ready && member.word.is_none())

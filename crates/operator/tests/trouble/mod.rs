@@ -115,6 +115,8 @@ async fn without_rights_or_an_api_server_nobody_is_touched() -> Result<()> {
     let mut again = roles.get(RIGHTS).await?;
     again.rules = rights.rules;
     roles.replace(RIGHTS, &PostParams::default(), &again).await?;
+    // The status is that of before until the operator can look again, which it tries once a minute at the latest.
+    wait::until("the pod is made again", LIMIT * 2, async || Ok(stage.kubelet.starts() > starts)).await?;
     stage.settled("db").await?;
     let after = uids(&stage).await?;
     ensure!(others.iter().filter(|(name, _)| !name.ends_with(&victim)).all(|(name, uid)| after.get(name) == Some(uid)));

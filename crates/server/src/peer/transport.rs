@@ -212,7 +212,7 @@ impl Transport for PeerTransport {
             let (transfer, traffic) = (self.metrics.peers.sending_snapshot(to), self.traffic(to));
             let connection = self.connection(to).await?;
             let reply = super::send::checkpoint(&connection, &self.headers(to), &traffic, vote, checkpoint).await;
-            let reply = reply.map_err(|e| self.peer_error(e))?;
+            let reply = reply.map_err(|e| self.me.peer_error(e))?;
             if reply.complete {
                 transfer.went_well();
             }

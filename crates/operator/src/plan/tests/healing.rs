@@ -204,3 +204,12 @@ fn an_id_is_not_matched_by_name() {
     world.down("b");
     assert_eq!(acts(&world), Action::DeletePod { name: "b".into() });
 }
+
+#[test]
+fn a_volume_on_its_way_out_is_not_kept_again() {
+    let mut world = settled(3);
+    world.m("b").volume.as_mut().unwrap().kept = Some(false);
+    assert_eq!(acts(&world), Action::KeepVolume { name: "b".into() });
+    world.m("b").volume.as_mut().unwrap().state = VolumeState::Deleting;
+    assert_ne!(plan(&world).action, Some(Action::KeepVolume { name: "b".into() }));
+}

@@ -32,6 +32,18 @@ fn a_lost_quorum_is_told_from_an_election() {
 }
 
 #[test]
+fn members_that_only_this_operator_does_not_hear_are_no_lost_quorum() {
+    let mut world = settled(3);
+    world.silent();
+    world.members.values_mut().for_each(|member| member.word = None);
+    assert_eq!(status(&world, QUORUM_LOST), (None, "Unknown"));
+    assert_eq!(status(&world, AVAILABLE), (None, "Unknown"));
+    world.down("b");
+    world.down("c");
+    assert_eq!(status(&world, QUORUM_LOST), (Some(true), "TooFewMembers"));
+}
+
+#[test]
 fn a_single_member_is_said_to_block_drains() {
     assert_eq!(status(&settled(1), DISRUPTIBLE), (Some(false), "SingleMember"));
 }

@@ -74,3 +74,29 @@ fn unsupported_versions_are_held_back_and_do_not_disturb() {
     assert!(!decision.latch && decision.reached && decision.action.is_none());
     assert!(decision.course.unwrap().blocked_by.unwrap().contains("1.1 first"));
 }
+
+#[test]
+fn a_member_that_has_only_just_come_back_is_not_trusted_yet() {
+    let mut world = rolling(3);
+    renewed(&mut world, "b");
+    world.m("b").word.as_mut().unwrap().healthy_for = STEADY / 2;
+    assert!(waits(&world).contains("member b"));
+}
+
+#[test]
+fn a_pod_that_holds_the_only_copy_of_the_data_is_not_taken_down() {
+    let mut world = rolling(1);
+    world.m("a").volume.as_mut().unwrap().state = VolumeState::Deleting;
+    assert!(waits(&world).contains("only copy"));
+    world.down("a");
+    assert_eq!(plan(&world).action, None);
+}
+
+#[test]
+fn of_edits_during_a_pause_only_the_last_is_taken_over() {
+    let mut world = rolling(3);
+    world.cluster.paused = true;
+    assert!(!plan(&world).latch);
+    world.cluster.paused = false;
+    assert!(plan(&world).latch);
+}
