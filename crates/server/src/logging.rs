@@ -4,6 +4,7 @@
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::path::Path;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
@@ -12,6 +13,13 @@ use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
+
+use self::journal::Journal;
+use self::rotating::Rotating;
+use crate::config::{JOURNAL, Rotation};
+
+mod journal;
+mod rotating;
 
 struct Lines {
     json: bool,
@@ -109,14 +117,17 @@ fn timestamp(time: std::time::SystemTime) -> String {
 }
 
 /// A log to be written to. One that cannot be written must not stop the store.
-fn open(name: &str) -> Result<Box<dyn Write + Send>, String> {
-    Ok(match name {
-        "default" | "stderr" => Box::new(io::stderr()),
-        "stdout" => Box::new(io::stdout()),
-        path => {
-            let file = OpenOptions::new().create(true).append(true).open(path);
-            Box::new(file.map_err(|e| format!("--log-outputs: cannot open {path}: {e}"))?)
+fn open(name: &str, rotation: Option<&Rotation>) -> Result<Box<dyn Write + Send>, String> {
+    let cannot_open = |e: io::Error| format!("--log-outputs: cannot open {name}: {e}");
+    Ok(match (name, rotation) {
+        ("default" | "stderr", _) => Box::new(io::stderr()),
+        ("stdout", _) => Box::new(io::stdout()),
+        (JOURNAL, _) => {
+            let journal = Journal::open().map_err(|e| format!("--log-outputs: can't find journal ({e}); is systemd running?"))?;
+            Box::new(journal)
         }
+        (path, Some(rotation)) => Box::new(Rotating::open(Path::new(path), rotation.clone()).map_err(cannot_open)?),
+        (path, None) => Box::new(OpenOptions::new().create(true).append(true).open(path).map_err(cannot_open)?),
     })
 }
 
@@ -140,7 +151,12 @@ impl Write for Outputs {
 /// Installs the log; lines are written while the answer lives. Fails when a log file cannot be opened
 /// or the level is unknown. Each output has a thread of its own, and lines are dropped when it cannot
 /// keep up: a reader of the log that has stopped must stop neither the store nor the other outputs.
-pub fn install(outputs: &[String], level: &str, json: bool) -> Result<Vec<WorkerGuard>, String> {
+pub fn install(
+    outputs: &[String],
+    rotation: Option<&Rotation>,
+    level: &str,
+    json: bool,
+) -> Result<Vec<WorkerGuard>, String> {
     let filter = match level {
         "debug" | "info" | "warn" | "error" => level,
         "dpanic" | "panic" | "fatal" => "error",
@@ -148,7 +164,7 @@ pub fn install(outputs: &[String], level: &str, json: bool) -> Result<Vec<Worker
     };
     // openraft warns of things that are ordinary, such as a vote that overtakes a message.
     let filter = EnvFilter::new(format!("{filter},openraft=error,h2=warn,hyper=warn"));
-    let opened = outputs.iter().map(|name| Ok(tracing_appender::non_blocking(open(name)?)));
+    let opened = outputs.iter().map(|name| Ok(tracing_appender::non_blocking(open(name, rotation)?)));
     let (outputs, guards): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>, String>>()?.into_iter().unzip();
     let outputs = Outputs(outputs);
     tracing_subscriber::fmt()

@@ -41,7 +41,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Runs a member until it is told to stop or cannot go on.
 pub fn run(config: Config) -> ExitCode {
-    let _lines = match logging::install(&config.log_outputs, &config.log_level, config.log_json) {
+    let _lines = match logging::install(&config.log_outputs, config.log_rotation.as_ref(), &config.log_level, config.log_json) {
         Ok(guard) => guard,
         Err(e) => {
             eprintln!("{e}");

@@ -277,9 +277,24 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         "Logging",
         &[
             flag("logger", "zap", Text, NoEffect, "Log lines look like zap's JSON."),
-            flag("log-outputs", "default", Text, Works, "stderr (also: default), stdout, or files, comma separated."),
+            flag(
+                "log-outputs",
+                "default",
+                Text,
+                Works,
+                "stderr (also: default), stdout or files, comma separated; or systemd/journal alone.",
+            ),
             flag("log-level", "info", Text, Works, "debug, info, warn, error, panic or fatal."),
             flag("log-format", "json", Text, Works, "json or console."),
+            flag("enable-log-rotation", "false", Bool, Works, "Put the one file among log-outputs aside when it is full."),
+            flag(
+                "log-rotation-config-json",
+                "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}",
+                Text,
+                Works,
+                "When that is and what becomes of it: maxsize in MiB, maxage in days, maxbackups files (0 for any), whether their \
+                 names have local time, whether they are compressed.",
+            ),
             flag("warning-unary-request-duration", "300ms", Duration, Works, "Unary calls that take longer are logged."),
             flag("warning-apply-duration", "100ms", Duration, Works, "Applies that take longer are logged."),
         ],
@@ -342,6 +357,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
             flag("raft-read-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
             flag("raft-write-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
             flag("snapshot-catchup-entries", "5000", Number, NoEffect, "snapshot-count says how many entries are kept."),
+            flag("v2-deprecation", "write-only", Text, Works, "Accepted in all of etcd's stages; there is no v2 store here."),
             flag("downgrade-check-time", "5s", Duration, NoEffect, "A lone member has nobody to wait for."),
         ],
     ),

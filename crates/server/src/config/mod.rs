@@ -6,6 +6,7 @@ mod flags;
 #[cfg(test)]
 mod fuzz;
 mod gates;
+mod logs;
 mod parse;
 mod security;
 mod tokens;
@@ -14,6 +15,7 @@ mod web;
 
 pub use discovery::{Discovery, Registry};
 pub use gates::Gates;
+pub use logs::{JOURNAL, Rotation};
 pub use parse::{AutoCompaction, Config, Outcome, from_command_line, parse_cluster};
 pub use security::{Named, Pair, Security};
 pub use tokens::{JwtOptions, TokenKind};

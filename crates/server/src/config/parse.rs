@@ -11,6 +11,7 @@ use super::discovery::{self, Discovery};
 use super::file;
 use super::flags::{self, Use, Values};
 use super::gates::{self, Gates};
+use super::logs::{self, Rotation};
 use super::security::{self, Security};
 use super::tokens::{self, TokenKind};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
@@ -69,6 +70,8 @@ pub struct Config {
     pub removal_pause: Duration,
     pub extensive_metrics: bool,
     pub log_outputs: Vec<String>,
+    /// When the file among them is put aside; none for never.
+    pub log_rotation: Option<Rotation>,
     pub log_level: String,
     pub log_json: bool,
     pub slow_call: Duration,
@@ -275,6 +278,9 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".into());
     }
     let tokens = tokens::parse(&s.text("auth-token"), &mut warnings)?;
+    check_v2_deprecation(&s, &mut warnings)?;
+    let log_outputs = logs::outputs(&s.text("log-outputs"))?;
+    let log_rotation = logs::rotation(s.bool("enable-log-rotation"), &s.text("log-rotation-config-json"), &log_outputs)?;
     Ok(Config {
         tokens,
         simple_token_ttl: simple_token_ttl(s.number("auth-token-ttl")?)?,
@@ -320,7 +326,8 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
             "extensive" => true,
             other => return Err(format!("--metrics must be basic or extensive, not {other:?}")),
         },
-        log_outputs: s.text("log-outputs").split(',').map(str::to_owned).collect(),
+        log_outputs,
+        log_rotation,
         log_level: s.text("log-level"),
         log_json: match s.text("log-format").as_str() {
             "json" => true,
@@ -334,6 +341,19 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         name,
         warnings,
     })
+}
+
+/// etcd 3.7 takes these stages and stays at its default, whatever is asked for.
+fn check_v2_deprecation(s: &Settings, warnings: &mut Vec<String>) -> Result<(), String> {
+    const STAGES: &[&str] = &["write-only", "write-only-skip-check", "write-only-drop-data", "gone"];
+    let stage = s.text("v2-deprecation");
+    if !STAGES.contains(&stage.as_str()) {
+        return Err(format!("--v2-deprecation must be one of {}, not {stage:?}", STAGES.join(", ")));
+    }
+    if s.is_set("v2-deprecation") {
+        warnings.push("--v2-deprecation has no effect: there is no v2 store, and etcd 3.8 will not have the flag".to_owned());
+    }
+    Ok(())
 }
 
 /// Nothing at all means the default.
@@ -486,6 +506,23 @@ mod tests {
         let huge = config("--max-request-bytes 1073741824").unwrap();
         assert!(huge.max_request_bytes + MESSAGE_ROOM <= MAX_MESSAGE, "members could not send it to each other");
         assert!(huge.warnings[0].contains("--max-request-bytes=1073741824 is taken as"), "{:?}", huge.warnings);
+    }
+
+    #[test]
+    fn a_stage_of_the_v2_store_is_taken_and_changes_nothing() {
+        assert!(config("").unwrap().warnings.is_empty());
+        assert!(config("--v2-deprecation gone").unwrap().warnings[0].contains("--v2-deprecation has no effect"));
+        assert!(config("--v2-deprecation not-yet").unwrap_err().contains("write-only-drop-data"));
+    }
+
+    #[test]
+    fn a_log_file_is_put_aside_only_if_it_is_asked_for() {
+        let json = "--log-rotation-config-json {\"maxsize\":1}";
+        assert_eq!(config(&format!("--log-outputs /log {json}")).unwrap().log_rotation, None);
+        let rotation = config(&format!("--log-outputs /log --enable-log-rotation {json}")).unwrap().log_rotation;
+        assert_eq!(rotation.unwrap().max_bytes, 1 << 20);
+        assert_eq!(config("--log-outputs /log --enable-log-rotation").unwrap().log_rotation.unwrap().max_bytes, 100 << 20);
+        assert!(config("--enable-log-rotation").is_err());
     }
 
     #[test]
