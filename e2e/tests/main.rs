@@ -18,6 +18,7 @@ mod kubernetes;
 mod kubernetes_cluster;
 mod lists;
 mod locks_and_elections;
+mod logs;
 mod node;
 mod oracle;
 mod power_cuts;

@@ -26,6 +26,7 @@ const OTHERS: &[(&str, bool, &str)] = &[
 /// Reads `Name=true,Other=false`.
 pub fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Gates, String> {
     let mut gates = Gates::default();
+    let (mut checkpoints, mut kept_checkpoints) = (false, false);
     for gate in text.split(',').filter(|g| !g.is_empty()) {
         let (name, value) =
             gate.split_once('=').ok_or_else(|| format!("--feature-gates: missing bool value for {}", gate.trim()))?;
@@ -47,6 +48,13 @@ pub fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Gates, String> {
             },
         }
     }
+    let is_on = |gate: &str| {
+        let mut gates = text.split(',').filter_map(|g| g.split_once('='));
+        gates.any(|(name, value)| name.trim() == gate && parse_bool(value.trim()) == Some(true))
+    };
+    if is_on("LeaseCheckpointPersist") && !is_on("LeaseCheckpoint") && !is_on("AllAlpha") {
+        return Err("--feature-gates: LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".to_owned());
+    }
     Ok(gates)
 }
 
@@ -63,6 +71,8 @@ mod tests {
         assert_eq!(parse("", &mut warnings), Ok(Gates::default()));
         assert!(parse("InitialCorruptCheck", &mut warnings).unwrap_err().contains("missing bool value"));
         assert!(parse("InitialCorruptCheck=yes", &mut warnings).unwrap_err().contains("invalid value"));
+        assert!(parse("LeaseCheckpointPersist=true", &mut warnings).unwrap_err().contains("requires"));
+        assert!(parse("LeaseCheckpointPersist=true,LeaseCheckpoint=true", &mut warnings).is_ok());
         assert!(parse("Nope=true", &mut warnings).unwrap_err().contains("unrecognized feature gate: Nope"));
     }
 }

@@ -115,6 +115,8 @@ const MAX_REQUEST_BYTES: usize = MAX_MESSAGE - MESSAGE_ROOM;
 
 struct Settings {
     values: Values,
+    /// They come from a file, where etcd takes what it has when nothing else is said.
+    from_file: bool,
 }
 
 impl Settings {
@@ -159,11 +161,12 @@ pub fn from_command_line(args: impl Iterator<Item = OsString>) -> Result<Outcome
     }
     let mut warnings = Vec::new();
     let config_file = values.get("config-file").cloned().or_else(|| std::env::var("ETCD_CONFIG_FILE").ok());
-    match config_file.filter(|f| !f.is_empty()) {
-        Some(path) => values = file::read(path.as_ref())?,
+    let config_file = config_file.filter(|f| !f.is_empty());
+    match &config_file {
+        Some(path) => values = file::read(path.as_ref(), &mut warnings)?,
         None => add_environment(&mut values, unicode(std::env::vars_os()), &mut warnings)?,
     }
-    build(Settings { values }, warnings).map(|config| Outcome::Run(Box::new(config)))
+    build(Settings { values, from_file: config_file.is_some() }, warnings).map(|config| Outcome::Run(Box::new(config)))
 }
 
 /// Variables that are text. Any other has nothing to say here, whoever set it.
@@ -211,7 +214,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     if election_ms > 50_000 {
         return Err(format!("--election-timeout[{election_ms}ms] is too long, and should be set less than 50000ms"));
     }
-    if s.is_set("listen-client-urls") && !s.is_set("advertise-client-urls") {
+    if s.is_set("listen-client-urls") && !s.is_set("advertise-client-urls") && !s.from_file {
         return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".into());
     }
     let advertise_peer = parse_advertised("initial-advertise-peer-urls", &s.text("initial-advertise-peer-urls"))?;
@@ -463,7 +466,7 @@ mod tests {
 
     fn config(line: &str) -> Result<Config, String> {
         let values = flags::parse(line.split_whitespace().map(str::to_owned))?;
-        build(Settings { values }, Vec::new())
+        build(Settings { values, from_file: false }, Vec::new())
     }
 
     #[test]
@@ -506,6 +509,13 @@ mod tests {
         let huge = config("--max-request-bytes 1073741824").unwrap();
         assert!(huge.max_request_bytes + MESSAGE_ROOM <= MAX_MESSAGE, "members could not send it to each other");
         assert!(huge.warnings[0].contains("--max-request-bytes=1073741824 is taken as"), "{:?}", huge.warnings);
+    }
+
+    #[test]
+    fn a_file_need_not_say_where_clients_reach_the_member() {
+        let values = Values::from([("listen-client-urls", "http://127.0.0.1:1".to_owned())]);
+        let config = build(Settings { values, from_file: true }, Vec::new()).unwrap();
+        assert_eq!(config.advertise_client, ["http://localhost:2379"]);
     }
 
     #[test]
