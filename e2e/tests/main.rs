@@ -19,6 +19,7 @@ mod kubernetes_cluster;
 mod lists;
 mod locks_and_elections;
 mod logs;
+mod metrics;
 mod node;
 mod oracle;
 mod power_cuts;

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn what_is_in_the_log_stays_and_the_others_are_left_after_it() {
         let dir = tempfile::tempdir().unwrap();
-        let log = LogStore::open(dir.path(), true, Arc::new(|_, _| {})).unwrap();
+        let log = LogStore::open(dir.path(), true, Arc::new(|_| {})).unwrap();
         let only = OnlyMember { id: 7, peer_urls: vec!["http://m7:2380".into()] };
         leave_others(&log, &Position::default(), &only).unwrap();
         assert_eq!(log.bounds().last, None, "a member without a cluster");

@@ -9,6 +9,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keelson_api::Error;
+use keelson_api::keelson::Command;
 use keelson_mvcc::Backend;
 use keelson_state::{Applied, Machine, Position};
 use openraft::EntryPayload;
@@ -26,6 +28,9 @@ const COMMIT_BYTES: usize = 4 << 20;
 pub trait Observer: Send + Sync + 'static {
     /// Revisions and leases of one batch, already readable; writing it to the state store took so long.
     fn applied(&self, applied: Applied, took: Duration);
+
+    /// A command went well or was refused, which took so long; nobody can read it yet.
+    fn command_applied(&self, _command: &Command, _went_well: bool, _took: Duration) {}
 
     /// A heartbeat of this leader was sent so late that followers came close to an election.
     fn heartbeat_was_late(&self) {}
@@ -96,9 +101,14 @@ impl<B: Backend> Apply for Applier<B> {
                 EntryPayload::Normal(batch) => {
                     let (id, commands) = codec::unpack(batch)?;
                     let mut replies = Replies::new();
+                    let mut begun = Instant::now();
                     for command in commands {
                         let command = codec::decode_command(command?)?;
                         let reply = self.machine.apply(&command, term, entry.log_id.index).map_err(io::Error::other)?;
+                        let ended = Instant::now();
+                        let went_well = matches!(reply, Ok(_) | Err(Error::Compacted));
+                        self.observer.command_applied(&command, went_well, ended - begun);
+                        begun = ended;
                         replies.push(reply);
                     }
                     if let Some(waiting) = self.pending.take(id) {

@@ -71,7 +71,7 @@ mod tests {
 
     /// A log with entries of term 2 in `from..to`, what is before purged.
     fn log(dir: &tempfile::TempDir, from: u64, to: u64) -> LogStore {
-        let log = LogStore::open(dir.path(), false, Arc::new(|_, _| {})).unwrap();
+        let log = LogStore::open(dir.path(), false, Arc::new(|_| {})).unwrap();
         let rows = (from..to).map(|index| row(2, index)).collect();
         finished(|done| LogDisk::append(&log, rows, done)).unwrap();
         if from > 1 {

@@ -302,13 +302,13 @@ mod tests {
     #[test]
     fn what_counts_as_committed_ends_where_the_log_does() {
         let dir = tempfile::tempdir().unwrap();
-        let store = LogStore::open(dir.path(), false, Arc::new(|_, _| {})).unwrap();
+        let store = LogStore::open(dir.path(), false, Arc::new(|_| {})).unwrap();
         let entry = |index| RaftEntry { log_id: codec::log_id(2, index), payload: EntryPayload::Blank };
         let rows = (1..=9).map(|index| (index, codec::encode_entry(&entry(index)))).collect();
         fit::finished(|done| LogDisk::append(&store, rows, done)).unwrap();
         drop(store);
         for (committed, told) in [(16, 9), (9, 9), (4, 4)] {
-            let store = LogStore::open(dir.path(), false, Arc::new(|_, _| {})).unwrap();
+            let store = LogStore::open(dir.path(), false, Arc::new(|_| {})).unwrap();
             fit::finished(|done| LogDisk::set_mark(&store, COMMITTED, codec::encode_log_id(&codec::log_id(2, committed)), done))
                 .unwrap();
             assert_eq!(Log::new(store).unwrap().committed().unwrap(), Some(codec::log_id(2, told)));

@@ -42,7 +42,7 @@ mod tests {
     #[test]
     fn the_log_begins_after_the_state_and_its_members_are_the_voters() {
         let dir = tempfile::tempdir().unwrap();
-        let log = LogStore::open(dir.path(), true, Arc::new(|_, _| {})).unwrap();
+        let log = LogStore::open(dir.path(), true, Arc::new(|_| {})).unwrap();
         let voters = BTreeSet::from([7, 3, 5]);
         let position = begin_with_state(&log, &voters).unwrap();
         check_reach(&log, &position).unwrap();

@@ -30,6 +30,11 @@ impl Pins {
         }
     }
 
+    /// How many hold any.
+    fn count(&self) -> usize {
+        self.0.lock().values().sum()
+    }
+
     /// The oldest pinned revision.
     pub(crate) fn oldest(&self) -> Option<i64> {
         self.0.lock().keys().next().copied()
@@ -51,6 +56,12 @@ impl<B> Drop for Pin<B> {
 }
 
 impl<B: Backend> Store<B> {
+    /// Long reads that are under way, each of which keeps a revision.
+    #[must_use]
+    pub fn open_reads(&self) -> usize {
+        self.shared.pins.count()
+    }
+
     /// Pins a revision, the newest if `revision` is not above zero.
     pub(crate) fn pin(&self, revision: i64) -> Result<Pin<B>, ReadError> {
         loop {

@@ -131,6 +131,7 @@ pub fn remove_compacted(member: &Arc<Member>) {
         match store.remove_step(member.config.removal_step) {
             Ok(progress) => {
                 keelson_storage::failpoint::pass("compaction");
+                member.metrics.upkeep.removed(progress.removed, begun.elapsed());
                 if progress.done {
                     return;
                 }
@@ -161,6 +162,7 @@ pub async fn removal(member: Arc<Member>) {
             if tokio::task::spawn_blocking(move || remove_compacted(&m)).await.is_err() {
                 return;
             }
+            member.metrics.upkeep.removal_ended(begun.elapsed());
             // Removal goes on to what was accepted meanwhile, which has not been noted.
             corruption::note_compaction(&member).await;
             member.removal.finished.notify_waiters();

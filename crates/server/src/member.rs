@@ -24,7 +24,7 @@ use crate::corruption::{KeptHashes, Scans};
 use crate::disk::Disk;
 use crate::grpc::Call;
 use crate::lessor::Lessor;
-use crate::metrics::{Metrics, Snapshot};
+use crate::metrics::{Metrics, Request, Snapshot};
 use crate::overdue;
 use crate::peer::{Book, PeerTransport, Speaker};
 use crate::users::{Asker, Tokens};
@@ -149,6 +149,12 @@ impl Observer for Publisher {
         self.metrics.late_heartbeats.inc();
     }
 
+    fn command_applied(&self, command: &Command, went_well: bool, took: Duration) {
+        if let Some(request) = command.action.as_ref().and_then(Request::of) {
+            self.metrics.applies.observe(request, went_well, took);
+        }
+    }
+
     fn applied(&self, applied: Applied, took: Duration) {
         self.metrics.backend_commit.observe(took.as_secs_f64());
         if took > self.slow_apply {
@@ -156,19 +162,26 @@ impl Observer for Publisher {
             let transactions = applied.transactions.len();
             tracing::warn!(took = ?took, "expected-duration" = ?self.slow_apply, transactions, "apply request took too long");
         }
-        let (mut puts, mut deletes) = (0, 0);
+        let (mut puts, mut deletes, mut put_bytes) = (0, 0, 0);
         for event in applied.transactions.iter().flat_map(|t| &t.events) {
             match event.kind {
-                EventKind::Put => puts += 1,
+                EventKind::Put => {
+                    puts += 1;
+                    put_bytes += event.kv.key.len() + event.kv.value.len();
+                }
                 EventKind::Delete => deletes += 1,
             }
         }
         self.metrics.puts.inc_by(puts);
+        self.metrics.put_bytes.add(i64::try_from(put_bytes).unwrap_or(0));
         self.metrics.deletes.inc_by(deletes);
         self.metrics.txns.inc_by(applied.transactions.len() as u64);
         self.metrics.leases_granted.inc_by(applied.granted.len() as u64);
         self.metrics.leases_revoked.inc_by(applied.revoked.len() as u64);
-        applied.granted.iter().for_each(|(id, ttl)| self.lessor.granted(*id, *ttl, 0));
+        for (id, ttl) in &applied.granted {
+            self.metrics.lease_ttls.observe(*ttl as f64);
+            self.lessor.granted(*id, *ttl, 0);
+        }
         applied.revoked.iter().for_each(|id| self.lessor.revoked(*id));
         self.hub.publish(applied.transactions.into_iter().map(|t| (t.revision, t.events)));
         if !applied.tokens.is_empty() {
@@ -248,13 +261,18 @@ impl Member {
         if prost::Message::encoded_len(&command) > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
+        let request = command.action.as_ref().and_then(Request::of);
         let pending = Pending::new(&self.metrics.proposals_pending);
         let begun = Instant::now();
         let result = tokio::time::timeout(self.request_timeout(), self.node.propose(&command)).await;
         drop(pending);
         let result = result.unwrap_or_else(|_| Err(overdue::reason(self, begun)));
-        if result.as_ref().is_err_and(|e| *e == Error::Stopped || overdue::may_be_tried_again(*e)) {
+        let failed = result.as_ref().is_err_and(|e| *e == Error::Stopped || overdue::may_be_tried_again(*e));
+        if failed {
             self.metrics.proposals_failed.inc();
+        }
+        if let Some(request) = request {
+            self.metrics.requests.observe(request, !failed, begun.elapsed());
         }
         result
     }
@@ -360,6 +378,8 @@ impl Member {
             compacted: store.compacted(),
             watchers: self.hub.watchers(),
             auth_revision: self.state.users().revision(),
+            open_reads: store.open_reads(),
+            alarms: self.state.alarms().iter().map(|alarm| (alarm.member_id, alarm_name(alarm.alarm))).collect(),
         }
     }
 
@@ -376,6 +396,11 @@ impl Member {
             finished.await;
         }
     }
+}
+
+/// What is wrong, as etcd calls it.
+pub fn alarm_name(alarm: i32) -> &'static str {
+    AlarmType::try_from(alarm).map_or("UNKNOWN", |kind| kind.as_str_name())
 }
 
 /// The client's view of a failed read.

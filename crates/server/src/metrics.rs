@@ -1,21 +1,31 @@
 //! Metrics under etcd's names, so that its dashboards and alerts work unchanged.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use keelson_api::Code;
+use parking_lot::Mutex;
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder, exponential_buckets,
+    Counter, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, exponential_buckets,
 };
 
 use crate::config::Gates;
 use crate::grpc::Status;
 use crate::services::Method;
 
+mod clients;
 mod peers;
+mod requests;
+mod upkeep;
+mod watches;
 
+pub use clients::Clients;
 pub use peers::{PeerMetrics, Traffic};
+pub use requests::{Durations, Ranges, Request};
+pub use upkeep::Upkeep;
+pub use watches::WatchLoops;
 
 /// Handles of one gRPC method, looked up once.
 struct MethodMetrics {
@@ -31,10 +41,20 @@ pub struct Metrics {
     registry: Registry,
     methods: Vec<MethodMetrics>,
     handled: IntCounterVec,
-    /// Time of a log write with its sync.
+    /// Time of a write to the log.
+    pub wal_write: Histogram,
+    /// Time of the sync that follows.
     pub wal_fsync: Histogram,
-    /// Bytes written to the log.
-    pub wal_bytes: IntCounter,
+    /// Bytes written to the log; a gauge, as in etcd.
+    pub wal_bytes: IntGauge,
+    /// Time of requests, with the wait for consensus.
+    pub requests: Durations,
+    /// Time of applying commands.
+    pub applies: Durations,
+    /// Time of reading ranges.
+    pub range_reads: Ranges,
+    /// Requests by the clients' version.
+    pub clients: Clients,
     /// Time of applying a batch and writing it to the state store.
     pub backend_commit: Histogram,
     /// Proposals that wait.
@@ -51,6 +71,10 @@ pub struct Metrics {
     pub leases_renewed: IntCounter,
     /// Revoked leases.
     pub leases_revoked: IntCounter,
+    /// Seconds for which leases were granted.
+    pub lease_ttls: Histogram,
+    /// Bytes of keys and values that were put; a gauge, as in etcd.
+    pub put_bytes: IntGauge,
     /// Applied puts.
     pub puts: IntCounter,
     /// Applied deletes.
@@ -69,6 +93,10 @@ pub struct Metrics {
     pub watch_events: IntCounter,
     /// Watches that are replayed from disk.
     pub slow_watchers: IntGauge,
+    /// Time of what streams of watches do.
+    pub watch_loops: WatchLoops,
+    /// What the store does for itself.
+    pub upkeep: Upkeep,
     /// `/health` answers that were good.
     pub health_success: IntCounter,
     /// `/health` answers that were bad.
@@ -89,6 +117,12 @@ pub struct Metrics {
     pub hash_rev: Histogram,
     /// What is counted of other members.
     pub peers: PeerMetrics,
+    /// Last results of `/livez` and `/readyz`, and how many there were.
+    checks: (IntGaugeVec, IntCounterVec),
+    /// Who asks for metrics now, and how often that went well.
+    scrapes: (IntGauge, IntCounter),
+    /// Alarms that were raised while this process runs: those that are over are told as 0.
+    alarms_seen: Mutex<BTreeSet<(u64, &'static str)>>,
     gauges: Gauges,
 }
 
@@ -107,8 +141,14 @@ struct Gauges {
     compacted: IntGauge,
     watchers: IntGauge,
     auth_revision: IntGauge,
+    open_reads: IntGauge,
+    alarms: IntGaugeVec,
     resident: IntGauge,
-    cpu_seconds: Gauge,
+    virtual_bytes: Gauge,
+    virtual_limit: Gauge,
+    network_received: Counter,
+    network_sent: Counter,
+    cpu_seconds: Counter,
     fd_used: IntGauge,
     fd_limit: IntGauge,
     process_fds: IntGauge,
@@ -116,7 +156,7 @@ struct Gauges {
 }
 
 /// What [`Gauges`] are set to.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 #[allow(missing_docs)]
 pub struct Snapshot {
     pub has_leader: bool,
@@ -132,6 +172,10 @@ pub struct Snapshot {
     pub compacted: i64,
     pub watchers: usize,
     pub auth_revision: u64,
+    /// Reads that keep a revision from being removed.
+    pub open_reads: usize,
+    /// Members and what is wrong with them.
+    pub alarms: BTreeSet<(u64, &'static str)>,
 }
 
 struct Maker<'a>(&'a Registry);
@@ -164,6 +208,21 @@ impl Maker<'_> {
         let buckets = exponential_buckets(start, 2.0, count).expect("valid buckets");
         self.add(Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets)))
     }
+}
+
+/// Answers to who asks for metrics, as the library of etcd counts them. They do not fail here.
+fn scrapes(m: &Maker<'_>) -> (IntGauge, IntCounter) {
+    let name = "promhttp_metric_handler_requests";
+    let all = m.counters(&format!("{name}_total"), "Scrapes, by HTTP status code.", &["code"]);
+    for code in ["500", "503"] {
+        all.with_label_values(&[code]);
+    }
+    (m.gauge(&format!("{name}_in_flight"), "Scrapes that are being served."), all.with_label_values(&["200"]))
+}
+
+/// Sets a counter to what the kernel has counted.
+fn advance(counter: &Counter, to: f64) {
+    counter.inc_by((to - counter.get()).max(0.0));
 }
 
 fn int(value: impl TryInto<i64>) -> i64 {
@@ -224,16 +283,27 @@ impl Metrics {
             compacted: m.gauge("etcd_debugging_mvcc_compact_revision", "Compacted revision."),
             watchers: m.gauge("etcd_debugging_mvcc_watcher_total", "Watchers."),
             auth_revision: m.gauge("etcd_debugging_auth_revision", "Auth revision."),
+            open_reads: m.gauge("etcd_mvcc_db_open_read_transactions", "Long reads that are under way."),
+            alarms: m.gauges("etcd_debugging_server_alarms", "1 for an alarm that is raised.", &["server_id", "alarm_type"]),
             resident: m.gauge("process_resident_memory_bytes", "Resident memory in bytes."),
-            cpu_seconds: m.add(Gauge::new("process_cpu_seconds_total", "User and system CPU time in seconds.")),
+            virtual_bytes: m.add(Gauge::new("process_virtual_memory_bytes", "Virtual memory in bytes.")),
+            virtual_limit: m.add(Gauge::new("process_virtual_memory_max_bytes", "Limit of virtual memory in bytes.")),
+            network_received: m.add(Counter::new("process_network_receive_bytes_total", "Bytes that came over the network.")),
+            network_sent: m.add(Counter::new("process_network_transmit_bytes_total", "Bytes that went over the network.")),
+            cpu_seconds: m.add(Counter::new("process_cpu_seconds_total", "User and system CPU time in seconds.")),
             fd_used: m.gauge("os_fd_used", "Open file descriptors."),
             fd_limit: m.gauge("os_fd_limit", "Limit of file descriptors."),
             process_fds: m.gauge("process_open_fds", "Open file descriptors."),
             process_max_fds: m.gauge("process_max_fds", "Limit of file descriptors."),
         };
         let metrics = Self {
-            wal_fsync: m.histogram("etcd_disk_wal_fsync_duration_seconds", "Time of a log write with its sync.", 0.001, 14),
-            wal_bytes: m.counter("etcd_disk_wal_write_bytes_total", "Bytes written to the log."),
+            wal_write: m.histogram("etcd_disk_wal_write_duration_seconds", "Time of a write to the log.", 0.001, 14),
+            wal_fsync: m.histogram("etcd_disk_wal_fsync_duration_seconds", "Time of a sync of the log.", 0.001, 14),
+            wal_bytes: m.gauge("etcd_disk_wal_write_bytes_total", "Bytes written to the log."),
+            requests: Durations::of_requests(&m),
+            applies: Durations::of_applies(&m),
+            range_reads: Ranges::new(&m),
+            clients: Clients::new(&m),
             backend_commit: m.histogram("etcd_disk_backend_commit_duration_seconds", "Time of applying a batch.", 0.001, 14),
             proposals_pending: m.gauge("etcd_server_proposals_pending", "Proposals that wait."),
             proposals_failed: m.counter("etcd_server_proposals_failed_total", "Proposals that failed."),
@@ -242,6 +312,8 @@ impl Metrics {
             leases_granted: m.counter("etcd_debugging_lease_granted_total", "Granted leases."),
             leases_renewed: m.counter("etcd_debugging_lease_renewed_total", "Renewed leases."),
             leases_revoked: m.counter("etcd_debugging_lease_revoked_total", "Revoked leases."),
+            lease_ttls: m.histogram("etcd_debugging_lease_ttl_total", "Seconds for which leases were granted.", 1.0, 24),
+            put_bytes: m.gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "Bytes of keys and values that were put."),
             puts: m.counter("etcd_mvcc_put_total", "Applied puts."),
             deletes: m.counter("etcd_mvcc_delete_total", "Applied deletes."),
             txns: m.counter("etcd_mvcc_txn_total", "Transactions."),
@@ -251,6 +323,14 @@ impl Metrics {
             watch_streams: m.gauge("etcd_debugging_mvcc_watch_stream_total", "Open watch streams."),
             watch_events: m.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers."),
             slow_watchers: m.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are replayed from disk."),
+            watch_loops: WatchLoops::new(&m),
+            upkeep: Upkeep::new(&m),
+            checks: (
+                m.gauges("etcd_server_healthcheck", "1 for a check that went well.", &["type", "name"]),
+                m.counters("etcd_server_healthchecks_total", "Checks, by result.", &["type", "name", "status"]),
+            ),
+            scrapes: scrapes(&m),
+            alarms_seen: Mutex::default(),
             health_success: m.counter("etcd_server_health_success", "Good answers of /health."),
             health_failures: m.counter("etcd_server_health_failures", "Bad answers of /health."),
             slow_read_indexes: m
@@ -300,9 +380,25 @@ impl Metrics {
         }
     }
 
+    /// A check of `/livez` or `/readyz` has been made.
+    pub fn checked(&self, kind: &str, name: &str, went_well: bool) {
+        let (last, all) = &self.checks;
+        last.with_label_values(&[kind, name]).set(went_well.into());
+        all.with_label_values(&[kind, name, if went_well { "success" } else { "error" }]).inc();
+    }
+
     /// Prometheus' text format.
     #[must_use]
     pub fn render(&self, now: &Snapshot) -> Vec<u8> {
+        let (asking, asked) = &self.scrapes;
+        asking.inc();
+        let text = self.text(now);
+        asking.dec();
+        asked.inc();
+        text
+    }
+
+    fn text(&self, now: &Snapshot) -> Vec<u8> {
         let g = &self.gauges;
         g.has_leader.set(now.has_leader.into());
         g.is_leader.set(now.is_leader.into());
@@ -317,9 +413,20 @@ impl Metrics {
         g.compacted.set(now.compacted);
         g.watchers.set(int(now.watchers));
         g.auth_revision.set(int(now.auth_revision));
+        g.open_reads.set(int(now.open_reads));
+        let mut seen = self.alarms_seen.lock();
+        seen.extend(&now.alarms);
+        for alarm in &*seen {
+            g.alarms.with_label_values(&[format!("{:x}", alarm.0).as_str(), alarm.1]).set(now.alarms.contains(alarm).into());
+        }
+        drop(seen);
         let process = crate::process::usage();
         g.resident.set(int(process.resident_bytes));
-        g.cpu_seconds.set(process.cpu_seconds);
+        advance(&g.cpu_seconds, process.cpu_seconds);
+        g.virtual_bytes.set(process.virtual_bytes as f64);
+        g.virtual_limit.set(process.max_virtual_bytes as f64);
+        advance(&g.network_received, process.network_received as f64);
+        advance(&g.network_sent, process.network_sent as f64);
         for used in [&g.fd_used, &g.process_fds] {
             used.set(int(process.open_files));
         }
@@ -370,6 +477,90 @@ mod tests {
         ] {
             assert!(text.contains(name), "{name} is missing");
         }
+    }
+
+    #[test]
+    fn what_dashboards_ask_for_is_there_from_the_start() {
+        let metrics = Metrics::new(10, false, Gates::default());
+        let text = String::from_utf8(metrics.render(&Snapshot::default())).unwrap();
+        for name in [
+            "etcd_disk_wal_write_duration_seconds_bucket{le=\"8.192\"} 0",
+            "# TYPE etcd_disk_wal_write_bytes_total gauge",
+            "etcd_server_range_duration_seconds_bucket{success=\"true\",le=\"0.0001\"} 0",
+            "etcd_debugging_lease_ttl_total_bucket{le=\"1\"} 0",
+            "etcd_debugging_mvcc_total_put_size_in_bytes 0",
+            "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds_bucket{le=\"4096\"} 0",
+            "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_bucket{le=\"100\"} 0",
+            "etcd_debugging_mvcc_db_compaction_last 0",
+            "etcd_debugging_mvcc_db_compaction_keys_total 0",
+            "etcd_debugging_mvcc_index_compaction_pause_duration_milliseconds_count 0",
+            "etcd_debugging_mvcc_pending_events_total 0",
+            "etcd_debugging_store_expires_total 0",
+            "etcd_debugging_store_watch_requests_total 0",
+            "etcd_debugging_store_watchers 0",
+            "etcd_debugging_server_watch_send_loop_watch_stream_duration_seconds_count 0",
+            "etcd_debugging_server_watch_send_loop_watch_stream_duration_per_event_seconds_count 0",
+            "etcd_debugging_server_watch_send_loop_control_stream_duration_seconds_count 0",
+            "etcd_debugging_server_watch_send_loop_progress_duration_seconds_count 0",
+            "etcd_debugging_snap_save_total_duration_seconds_count 0",
+            "etcd_debugging_snap_save_marshalling_duration_seconds_count 0",
+            "etcd_snap_fsync_duration_seconds_count 0",
+            "etcd_snap_db_fsync_duration_seconds_count 0",
+            "etcd_snap_db_save_total_duration_seconds_count 0",
+            "etcd_disk_backend_snapshot_duration_seconds_count 0",
+            "etcd_disk_backend_defrag_duration_seconds_count 0",
+            "etcd_disk_defrag_inflight 0",
+            "etcd_mvcc_hash_duration_seconds_count 0",
+            "etcd_mvcc_db_open_read_transactions 0",
+            "etcd_server_snapshot_apply_in_progress_total 0",
+            "promhttp_metric_handler_requests_in_flight 1",
+            "promhttp_metric_handler_requests_total{code=\"200\"} 0",
+            "process_virtual_memory_bytes",
+            "process_virtual_memory_max_bytes",
+            "process_network_receive_bytes_total",
+            "process_network_transmit_bytes_total",
+        ] {
+            assert!(text.contains(name), "{name} is missing");
+        }
+        let again = String::from_utf8(metrics.render(&Snapshot::default())).unwrap();
+        assert!(again.contains("promhttp_metric_handler_requests_total{code=\"200\"} 1"));
+    }
+
+    #[test]
+    fn what_happens_is_counted_under_etcds_names_and_labels() {
+        let metrics = Metrics::new(10, false, Gates::default());
+        metrics.requests.observe(Request::Put, true, Duration::from_millis(3));
+        metrics.requests.observe(Request::ReadonlyTxn, false, Duration::from_millis(3));
+        metrics.applies.observe(Request::Compaction, true, Duration::from_micros(150));
+        metrics.clients.asked(true, "3.7");
+        metrics.checked("readyz", "non_learner", false);
+        metrics.checked("readyz", "non_learner", true);
+        metrics.upkeep.removed(7, Duration::from_millis(2));
+        metrics.upkeep.removal_ended(Duration::from_millis(150));
+        metrics.watch_loops.sent(0, Duration::from_millis(2));
+        metrics.watch_loops.sent(4, Duration::from_millis(8));
+        let alarmed = Snapshot { alarms: BTreeSet::from([(11, "NOSPACE")]), ..Snapshot::default() };
+        let text = String::from_utf8(metrics.render(&alarmed)).unwrap();
+        let loops = "etcd_debugging_server_watch_send_loop_watch_stream_duration";
+        for line in [
+            "etcd_server_request_duration_seconds_bucket{success=\"true\",type=\"Put\",le=\"0.002\"} 0",
+            "etcd_server_request_duration_seconds_bucket{success=\"true\",type=\"Put\",le=\"0.004\"} 1",
+            "etcd_server_request_duration_seconds_count{success=\"false\",type=\"ReadonlyTxn\"} 1",
+            "etcd_server_apply_duration_seconds_bucket{op=\"Compaction\",success=\"true\",version=\"v3\",le=\"0.0002\"} 1",
+            "etcd_server_client_requests_total{client_api_version=\"3.7\",type=\"unary\"} 1",
+            "etcd_server_healthcheck{name=\"non_learner\",type=\"readyz\"} 1",
+            "etcd_server_healthchecks_total{name=\"non_learner\",status=\"error\",type=\"readyz\"} 1",
+            "etcd_debugging_mvcc_db_compaction_keys_total 7",
+            "etcd_debugging_mvcc_db_compaction_pause_duration_milliseconds_bucket{le=\"2\"} 1",
+            "etcd_debugging_mvcc_db_compaction_total_duration_milliseconds_bucket{le=\"200\"} 1",
+            "etcd_debugging_server_alarms{alarm_type=\"NOSPACE\",server_id=\"b\"} 1",
+            format!("{loops}_seconds_count 1").as_str(),
+            format!("{loops}_per_event_seconds_bucket{{le=\"0.002\"}} 1").as_str(),
+        ] {
+            assert!(text.contains(line), "{line} is missing in {text}");
+        }
+        let text = String::from_utf8(metrics.render(&Snapshot::default())).unwrap();
+        assert!(text.contains("etcd_debugging_server_alarms{alarm_type=\"NOSPACE\",server_id=\"b\"} 0"), "it is over");
     }
 
     #[test]

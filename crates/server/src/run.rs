@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use keelson_api::keelson::command::Action;
@@ -15,7 +15,7 @@ use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, check_rea
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
 use keelson_state::{Machine, Position};
-use keelson_storage::{DataDir, LogStore, StateBackend, StateOptions};
+use keelson_storage::{DataDir, LogStore, LogWrite, StateBackend, StateOptions};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
@@ -184,9 +184,12 @@ fn open(
     let metrics = Metrics::new(identity.member_id, config.extensive_metrics, config.gates);
     let log = {
         let metrics = metrics.clone();
-        let observer = move |took: Duration, bytes: usize| {
-            metrics.wal_fsync.observe(took.as_secs_f64());
-            metrics.wal_bytes.inc_by(bytes as u64);
+        let observer = move |written: LogWrite| {
+            metrics.wal_write.observe(written.write.as_secs_f64());
+            if let Some(sync) = written.sync {
+                metrics.wal_fsync.observe(sync.as_secs_f64());
+            }
+            metrics.wal_bytes.add(i64::try_from(written.bytes).unwrap_or(0));
         };
         LogStore::open(&data_dir.log(), config.sync_log, Arc::new(observer))?
     };
@@ -243,7 +246,7 @@ fn open(
         let state = state.clone();
         move || flushed_position(state.store.backend())
     };
-    let checkpoint = checkpoints(state.clone(), data_dir.checkpoints()?, identity.uuid.clone());
+    let checkpoint = checkpoints(state.clone(), data_dir.checkpoints()?, identity.uuid.clone(), metrics.clone());
     let observer = Arc::new(publisher);
     let node = Node::start(&options, log, machine, position, flushed, observer, peers.clone(), checkpoint)?;
     let disk = Disk::of(config.data_dir.clone());
@@ -314,8 +317,9 @@ fn take_arrived(data_dir: &DataDir, log: &LogStore) -> anyhow::Result<()> {
 }
 
 /// Makes checkpoints of the state in a folder of their own.
-fn checkpoints(state: Arc<State>, folder: PathBuf, uuid: String) -> MakeCheckpoint {
+fn checkpoints(state: Arc<State>, folder: PathBuf, uuid: String, metrics: Arc<Metrics>) -> MakeCheckpoint {
     Arc::new(move || {
+        let begun = Instant::now();
         let name = format!("{uuid}-{:016x}", rand::random::<u64>());
         let path = folder.join(&name);
         state.store.backend().checkpoint(&path).map_err(std::io::Error::other)?;
@@ -324,6 +328,7 @@ fn checkpoints(state: Arc<State>, folder: PathBuf, uuid: String) -> MakeCheckpoi
         let position = prost::Message::decode(row).map_err(std::io::Error::other)?;
         let files = keelson_storage::list_files(&path)?;
         let files = files.into_iter().map(|(name, size, crc32c)| SnapshotFile { name, size, crc32c }).collect();
+        metrics.upkeep.checkpoint.observe(begun.elapsed().as_secs_f64());
         Ok(Checkpoint { name, path, position, files })
     })
 }
@@ -405,8 +410,8 @@ fn stop(runtime: Runtime, workers: &Mutex<Workers>, member: Arc<Member>) {
     // RocksDB must not be closed while the process tears itself down: whoever has the state lets go of it first.
     let state = member.state.clone();
     drop(member);
-    let deadline = std::time::Instant::now() + LETTING_GO;
-    while Arc::strong_count(&state) > 1 && std::time::Instant::now() < deadline {
+    let deadline = Instant::now() + LETTING_GO;
+    while Arc::strong_count(&state) > 1 && Instant::now() < deadline {
         std::thread::sleep(Duration::from_millis(1));
     }
     drop(state);

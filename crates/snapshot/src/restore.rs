@@ -99,7 +99,7 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
     let data_dir = options.data_dir.clone().unwrap_or_else(|| format!("{name}.etcd").into());
     let dir = DataDir::begin_restore(&data_dir)?;
     let position = {
-        let log = LogStore::open(&dir.log(), true, Arc::new(|_, _| {}))?;
+        let log = LogStore::open(&dir.log(), true, Arc::new(|_| {}))?;
         let voters: BTreeSet<u64> = member.members.iter().map(|m| m.id).collect();
         begin_with_state(&log, &voters).map_err(|e| SnapshotError::Write(e.to_string()))?
     };

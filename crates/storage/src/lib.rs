@@ -9,5 +9,5 @@ mod state;
 
 pub use datadir::{DataDir, DataDirError, Identity};
 pub use incoming::{Arrived, Incoming, list_files};
-pub use log::{LogBounds, LogError, LogStore, LogWaits, SyncObserver};
+pub use log::{LogBounds, LogError, LogStore, LogWaits, LogWrite, SyncObserver};
 pub use state::{StateBackend, StateBatch, StateCursor, StateOptions};

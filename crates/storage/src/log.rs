@@ -33,8 +33,19 @@ use self::writer::{LazyMarks, Op, Writer};
 #[error("{0}")]
 pub struct LogError(pub String);
 
-/// Told how long each write-and-sync took, and how many bytes it wrote.
-pub type SyncObserver = Arc<dyn Fn(Duration, usize) + Send + Sync>;
+/// What one write to the log took.
+#[derive(Clone, Copy, Debug)]
+pub struct LogWrite {
+    /// Bytes that were written.
+    pub bytes: usize,
+    /// Time of writing them.
+    pub write: Duration,
+    /// Time of the sync that followed, unless there is none.
+    pub sync: Option<Duration>,
+}
+
+/// Told of each write.
+pub type SyncObserver = Arc<dyn Fn(LogWrite) + Send + Sync>;
 
 /// Indexes of the entries that are there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

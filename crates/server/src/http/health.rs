@@ -6,7 +6,7 @@ use http::StatusCode;
 use keelson_api::etcdserverpb::{AlarmType, RangeRequest};
 
 use super::{Answer, TEXT, answer};
-use crate::member::Member;
+use crate::member::{Member, alarm_name};
 use crate::services::range_for_health;
 
 fn parameters<'a>(query: &'a str, name: &'a str) -> impl Iterator<Item = &'a str> {
@@ -45,7 +45,7 @@ pub async fn health(member: &Arc<Member>, query: &str) -> Answer {
 
 async fn reason(member: &Arc<Member>, query: &str, serializable: bool) -> Option<String> {
     for alarm in member.state.alarms() {
-        let name = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |k| k.as_str_name());
+        let name = alarm_name(alarm.alarm);
         if !parameters(query, "exclude").any(|excluded| excluded == name) {
             return Some(format!("ALARM {name}"));
         }
@@ -71,9 +71,9 @@ async fn run(member: &Arc<Member>, name: &str) -> Result<(), String> {
 
 /// Answers `/livez`, `/readyz` and their single checks; `None` for any other path.
 pub async fn check(member: &Arc<Member>, path: &str, query: &str) -> Option<Answer> {
-    let (checks, rest) = match path.strip_prefix("/livez") {
-        Some(rest) => (LIVEZ, rest),
-        None => (READYZ, path.strip_prefix("/readyz")?),
+    let (kind, checks, rest) = match path.strip_prefix("/livez") {
+        Some(rest) => ("livez", LIVEZ, rest),
+        None => ("readyz", READYZ, path.strip_prefix("/readyz")?),
     };
     let wanted: Vec<&str> = match rest.trim_end_matches('/') {
         "" => {
@@ -86,7 +86,9 @@ pub async fn check(member: &Arc<Member>, path: &str, query: &str) -> Option<Answ
     let mut lines = String::new();
     let mut failed = false;
     for name in wanted {
-        match run(member, name).await {
+        let result = run(member, name).await;
+        member.metrics.checked(kind, name, result.is_ok());
+        match result {
             Ok(()) => lines.push_str(&format!("[+]{name} ok\n")),
             Err(e) => {
                 failed = true;

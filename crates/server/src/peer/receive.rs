@@ -3,7 +3,7 @@
 //! (`storage/incoming.rs`): no reader ever sees the state change under it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_api::Code;
 use keelson_api::keelson::peer::{SnapshotHead, SnapshotPiece, SnapshotReply, snapshot_piece::Piece};
@@ -69,6 +69,7 @@ async fn receive(member: &Arc<Member>, reader: &mut MessageReader, sender: &mut 
         Ok(true) => {}
     }
     tracing::info!(checkpoint = head.checkpoint, index = last.index, files = head.files.len(), "receiving a checkpoint");
+    let begun = Instant::now();
     let mut incoming = open(member, &head).await?;
     let wanted: Vec<String> = incoming.wanted().map(str::to_owned).collect();
     let first = SnapshotReply { wanted, ..SnapshotReply::default() };
@@ -77,7 +78,10 @@ async fn receive(member: &Arc<Member>, reader: &mut MessageReader, sender: &mut 
         let Piece::Data(data) = next else { return Err("a checkpoint has one head".into()) };
         incoming = blocking(move || incoming.write(&data).map(|()| incoming)).await?;
     }
+    let all_is_here = Instant::now();
     blocking(move || incoming.complete()).await?;
+    member.metrics.upkeep.checkpoint_synced.observe(all_is_here.elapsed().as_secs_f64());
+    member.metrics.upkeep.checkpoint_received.observe(begun.elapsed().as_secs_f64());
     Ok((SnapshotReply { complete: true, ..SnapshotReply::default() }, true))
 }
 

@@ -1,6 +1,7 @@
 //! The KV service, but for the streamed range.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use keelson_api::Error;
 use keelson_api::etcdserverpb::{
@@ -16,6 +17,7 @@ use super::large_range::{self, LargeRange};
 use super::mismatched;
 use crate::grpc::{Answer, Call, Status};
 use crate::member::Member;
+use crate::metrics::Request;
 
 async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
     state::check_range(request)?;
@@ -32,16 +34,29 @@ pub async fn range_of_any_size(
     call: &Call,
     request: RangeRequest,
 ) -> Result<Answer<RangeResponse, LargeRange>, Status> {
+    let begun = Instant::now();
+    let answer = proved_range(&member, call, request).await;
+    member.metrics.requests.observe(Request::Range, answer.is_ok(), begun.elapsed());
+    answer
+}
+
+async fn proved_range(
+    member: &Arc<Member>,
+    call: &Call,
+    request: RangeRequest,
+) -> Result<Answer<RangeResponse, LargeRange>, Status> {
     if !request.serializable && member.is_learner() {
         return Err(Error::NotSupportedForLearner.into());
     }
-    admit(&member, &request).await?;
+    admit(member, &request).await?;
     // After the proof: what was taken from the caller before it asked has been applied here by now.
     let asker = member.reader(call, &request).await?;
+    let begun = Instant::now();
     let answer = match state::plain_query(&request).filter(|q| member.state.store.is_large(q)) {
-        Some(query) => large_range::begin(&member, query).await.map(Answer::Pieces),
+        Some(query) => large_range::begin(member, query).await.map(Answer::Pieces),
         None => read_range(member.clone(), request).await.map(Answer::Whole),
     };
+    member.metrics.range_reads.observe(answer.is_ok(), begun.elapsed());
     member.still_holds(asker.as_ref())?;
     answer
 }
@@ -88,17 +103,10 @@ pub async fn txn(member: Arc<Member>, call: &Call, request: TxnRequest) -> Resul
     member.check_quota(state::quota_cost_txn(&request)).await?;
     state::check_txn(&request, member.config.max_txn_ops)?;
     let mut response = if state::is_read_only(&request) {
-        if !state::is_serializable(&request) {
-            member.read_barrier().await?;
-        }
-        let asker = member.asker(call).await?;
-        if let Some(asker) = &asker {
-            member.state.check_txn(asker.caller(), &request)?;
-        }
-        let read = move |state: &crate::member::State, mode| state::read_only_txn(&state.store, &request, mode);
-        let response = member.read(read).await?;
-        member.still_holds(asker.as_ref())?;
-        response?
+        let begun = Instant::now();
+        let read = read_only_txn(&member, call, request).await;
+        member.metrics.requests.observe(Request::ReadonlyTxn, read.is_ok(), begun.elapsed());
+        read?
     } else {
         let asker = member.asker(call).await?;
         match member.propose_for(asker, Action::Txn(request)).await? {
@@ -108,6 +116,20 @@ pub async fn txn(member: Arc<Member>, call: &Call, request: TxnRequest) -> Resul
     };
     response.header = member.complete(response.header);
     Ok(response)
+}
+
+async fn read_only_txn(member: &Arc<Member>, call: &Call, request: TxnRequest) -> Result<TxnResponse, Status> {
+    if !state::is_serializable(&request) {
+        member.read_barrier().await?;
+    }
+    let asker = member.asker(call).await?;
+    if let Some(asker) = &asker {
+        member.state.check_txn(asker.caller(), &request)?;
+    }
+    let read = move |state: &crate::member::State, mode| state::read_only_txn(&state.store, &request, mode);
+    let response = member.read(read).await?;
+    member.still_holds(asker.as_ref())?;
+    Ok(response?)
 }
 
 /// Levels of transactions that etcd's decoder follows, which is more than can be allowed.

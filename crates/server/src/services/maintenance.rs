@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use keelson_api::etcdserverpb::alarm_request::AlarmAction;
 use keelson_api::etcdserverpb::{
-    AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
+    AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
     HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
 };
 use keelson_api::health::health_check_response::ServingStatus;
@@ -17,7 +18,7 @@ use keelson_state::Reply;
 
 use crate::corruption;
 use crate::grpc::{Call, FrameError, MessageReader, Respond, Status};
-use crate::member::Member;
+use crate::member::{Member, alarm_name};
 use crate::version;
 
 pub async fn alarm(member: Arc<Member>, call: &Call, request: AlarmRequest) -> Result<AlarmResponse, Status> {
@@ -42,7 +43,7 @@ pub async fn status(member: Arc<Member>, _: StatusRequest) -> Result<StatusRespo
         errors.push(Error::NoLeader.text().to_owned());
     }
     for alarm in member.state.alarms() {
-        let kind = AlarmType::try_from(alarm.alarm).map_or("UNKNOWN", |k| k.as_str_name());
+        let kind = alarm_name(alarm.alarm);
         errors.push(format!("memberID:{} alarm:{kind} ", alarm.member_id));
     }
     Ok(StatusResponse {
@@ -67,11 +68,16 @@ pub async fn defragment(member: Arc<Member>, _: DefragmentRequest) -> Result<Def
     // One rewrite at a time does for all who ask.
     if !member.defragmenting.swap(true, Ordering::AcqRel) {
         let (state, running) = (member.state.clone(), member.defragmenting.clone());
+        let metrics = member.metrics.clone();
+        metrics.upkeep.defragmentation_begins();
         let rewrite = move || {
+            let begun = Instant::now();
             state.store.backend().compact_all();
+            metrics.upkeep.defragmentation_ended(Some(begun.elapsed()));
             running.store(false, Ordering::Release);
         };
         if let Err(e) = std::thread::Builder::new().name("defragment".into()).spawn(rewrite) {
+            member.metrics.upkeep.defragmentation_ended(None);
             member.defragmenting.store(false, Ordering::Release);
             return Err(Status::new(Code::Unavailable, format!("keelson: no thread for defragmenting: {e}")));
         }
@@ -95,7 +101,9 @@ pub async fn move_leader(member: Arc<Member>, request: MoveLeaderRequest) -> Res
 }
 
 pub async fn hash(member: Arc<Member>, _: HashRequest) -> Result<HashResponse, Status> {
+    let begun = Instant::now();
     let result = corruption::hash_at(&member, 0).await?;
+    member.metrics.upkeep.hash.observe(begun.elapsed().as_secs_f64());
     Ok(HashResponse { header: member.header(result.current), hash: result.hash })
 }
 

@@ -65,6 +65,14 @@ fn no_such_method(path: &str) -> String {
     }
 }
 
+/// What a client says of itself.
+fn client_version(call: &Call) -> Result<&str, Error> {
+    match call.headers.get("client-api-version") {
+        Some(version) => std::str::from_utf8(version.as_bytes()).map_err(|_| Error::InvalidClientApiVersion),
+        None => Ok("unknown"),
+    }
+}
+
 async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvStream, mut respond: Respond) -> Option<Code> {
     let encoding = match Encoding::of(&call.headers) {
         Ok(encoding) => encoding,
@@ -79,6 +87,10 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
     let serves_learners = of_its_own_state || method.service() == "grpc.health.v1.Health";
     if !serves_learners && member.is_learner() {
         return respond.refuse(&Error::NotSupportedForLearner.into());
+    }
+    match client_version(call) {
+        Ok(version) => member.metrics.clients.asked(method.kind() == "unary", version),
+        Err(e) => return respond.refuse(&e.into()),
     }
     if call.wants_leader() && member.status().leader.is_none() {
         return respond.refuse(&Error::NoLeader.into());

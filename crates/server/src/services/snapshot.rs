@@ -127,7 +127,8 @@ fn make(member: Arc<Member>, parts: Parts) {
             return;
         }
     };
-    // What follows needs nothing of the member: it must not keep one that stops.
+    // What follows needs nothing else of the member: it must not keep one that stops.
+    let metrics = member.metrics.clone();
     drop(member);
     let (revision, total_bytes) = (prepared.revision, prepared.size());
     tracing::info!(revision, total_bytes, "sending database snapshot to client");
@@ -144,6 +145,7 @@ fn make(member: Arc<Member>, parts: Parts) {
         }
     };
     let is_whole = last.is_ok();
+    metrics.upkeep.snapshot.observe(begun.elapsed().as_secs_f64());
     if parts.blocking_send(last).is_ok() && is_whole {
         tracing::info!(revision, total_bytes, took = ?begun.elapsed(), "successfully sent database snapshot to client");
     }

@@ -2,7 +2,7 @@
 //! something to fetch, and sends. It fetches only as fast as the client reads.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
 use keelson_api::etcdserverpb::{WatchCreateRequest, WatchRequest};
@@ -107,6 +107,7 @@ impl Session {
     }
 
     async fn request(&mut self, call: &Call, request: WatchRequest) -> Result<(), End> {
+        let begun = Instant::now();
         self.member.metrics.received(super::Method::Watch);
         let frames = match request.request_union {
             Some(RequestUnion::CreateRequest(r)) => {
@@ -129,20 +130,30 @@ impl Session {
             }
             None => Vec::new(),
         };
-        self.send(frames).await
+        self.send(frames).await?;
+        self.member.metrics.watch_loops.requests.observe(begun.elapsed().as_secs_f64());
+        Ok(())
     }
 
     /// Serves watchers until there is nothing to fetch or the turn is over.
     async fn pump(&mut self) -> Result<(), End> {
-        for _ in 0..TURN {
+        let (begun, mut sent, mut left) = (Instant::now(), 0, TURN);
+        while left > 0 {
+            left -= 1;
             match self.stream.step().await {
-                Step::Idle => return Ok(()),
-                Step::Frames(frames) => self.send(frames).await?,
+                Step::Idle => break,
+                Step::Frames(frames, events) => {
+                    self.send(frames).await?;
+                    sent += events;
+                }
                 Step::Failed(status) => return Err(End::Refused(status)),
             }
         }
-        // More is waiting, but requests have their turn first.
-        self.ready.notify_one();
+        self.member.metrics.watch_loops.sent(sent, begun.elapsed());
+        if left == 0 {
+            // More is waiting, but requests have their turn first.
+            self.ready.notify_one();
+        }
         Ok(())
     }
 
@@ -172,10 +183,12 @@ impl Session {
         if !self.stream.wants_progress() {
             return Ok(());
         }
+        let begun = Instant::now();
         if let Some(revision) = self.settle().await? {
             let frames = self.stream.progress_of_idle(revision);
             self.send(frames).await?;
         }
+        self.member.metrics.watch_loops.progress.observe(begun.elapsed().as_secs_f64());
         Ok(())
     }
 }

@@ -55,8 +55,8 @@ struct Watcher {
 pub enum Step {
     /// There is nothing to fetch.
     Idle,
-    /// Send these; there may be none.
-    Frames(Vec<Bytes>),
+    /// Send these; there may be none. So many events are in them.
+    Frames(Vec<Bytes>, u64),
     /// The stream cannot go on.
     Failed(Status),
 }
@@ -169,7 +169,7 @@ impl WatchStream {
     /// Fetches for one watcher that has something to fetch.
     pub async fn step(&mut self) -> Step {
         let Some((id, dirty)) = self.subscription.take_ready() else { return Step::Idle };
-        let Some(watcher) = self.watchers.get(&id) else { return Step::Frames(Vec::new()) };
+        let Some(watcher) = self.watchers.get(&id) else { return Step::Frames(Vec::new(), 0) };
         let from = watcher.cursor.max(dirty);
         let header = self.response(id, 0);
         let fetched = match fetch(&self.member.hub, watcher, from, &header, ReadMode::CacheOnly) {
@@ -194,14 +194,14 @@ impl WatchStream {
                     watcher.cursor = watcher.cursor.max(fetched.next);
                     watcher.spoke |= fetched.events > 0;
                 }
-                Step::Frames(fetched.frames)
+                Step::Frames(fetched.frames, fetched.events)
             }
             Err(ReadError::Compacted) => {
                 self.subscription.remove(id);
                 if let Some(watcher) = self.watchers.get_mut(&id) {
                     watcher.dead = true;
                 }
-                Step::Frames(vec![self.compacted(id)])
+                Step::Frames(vec![self.compacted(id)], 0)
             }
             Err(e) => Step::Failed(read_error(e).into()),
         }

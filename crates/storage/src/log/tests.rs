@@ -10,7 +10,7 @@ use super::segment::{FRAMES_AT, SIZE};
 use super::*;
 
 fn open(dir: &TempDir) -> Result<LogStore, LogError> {
-    LogStore::open(&dir.path().join("log"), true, Arc::new(|_, _| {}))
+    LogStore::open(&dir.path().join("log"), true, Arc::new(|_| {}))
 }
 
 fn finished(start: impl FnOnce(Box<dyn FnOnce(Result<(), LogError>) + Send>)) {

@@ -19,7 +19,7 @@ use super::recover::{self, End};
 use super::segment::{self, FRAMES_AT, Header, failed};
 use super::spare::{self, Fresh, Spares};
 use super::waits::LogWaits;
-use super::{LogBounds, LogError, SyncObserver};
+use super::{LogBounds, LogError, LogWrite, SyncObserver};
 use crate::failpoint;
 
 /// Marks that wait for something to be written along with: none is worth a write, or waking a thread, of its own.
@@ -163,12 +163,14 @@ impl Writer {
         let begun = Instant::now();
         let bytes = frame.seal(self.active.header.salt, self.next_frame);
         self.active.file.write_all_at(bytes, self.active.offset as u64)?;
+        let write = begun.elapsed();
         failpoint::pass("log-written");
         if self.sync {
             self.active.file.sync_data()?;
         }
         failpoint::pass("log-synced");
-        (self.observer)(begun.elapsed(), bytes.len());
+        let sync = self.sync.then(|| begun.elapsed().saturating_sub(write));
+        (self.observer)(LogWrite { bytes: bytes.len(), write, sync });
         let unneeded = self.note(ops, lazy, rows)?;
         self.active.offset += bytes.len();
         self.next_frame += 1;
