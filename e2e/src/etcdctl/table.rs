@@ -187,5 +187,10 @@ pub const CASES: &[Case] = &[
     Run("member list -w table"),
     Run("member list --consistency=s"),
     Run("defrag"),
+    Run("downgrade validate nonsense"),
+    Run("downgrade validate 3.5.0"),
+    Run("downgrade enable 3.8"),
+    Run("downgrade cancel"),
+    Run("downgrade cancel -w json"),
     Run("version"),
 ];

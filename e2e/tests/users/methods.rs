@@ -119,13 +119,13 @@ async fn calls(caller: &Caller, is_root: bool) -> Vec<(&'static str, String)> {
         call!(caller, locks.lock(LockRequest { name: "lock".into(), lease: 0 })),
         call!(caller, locks.unlock(UnlockRequest { key: "lock/none".into() })),
         call!(caller, elections.leader(LeaderRequest { name: "election".into() })),
+        call!(caller, maintenance.downgrade(DowngradeRequest::default())),
     ];
     if !is_root {
-        // What would change the server if it were let through, or is not there yet for who may.
+        // What would change the server if it were let through.
         let member_add = MemberAddRequest { peer_ur_ls: vec!["http://127.0.0.1:1".into()], is_learner: true };
         said_by.extend([
             call!(caller, cluster.member_add(member_add)),
-            call!(caller, maintenance.downgrade(DowngradeRequest::default())),
             ("snapshot", said(snapshot(caller).await)),
             ("observe", said(observe(caller).await)),
             call!(caller, auth.auth_disable(AuthDisableRequest {})),

@@ -358,7 +358,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
             flag("raft-write-timeout", "5s", Duration, NoEffect, "There is no peer transport yet."),
             flag("snapshot-catchup-entries", "5000", Number, NoEffect, "snapshot-count says how many entries are kept."),
             flag("v2-deprecation", "write-only", Text, Works, "Accepted in all of etcd's stages; there is no v2 store here."),
-            flag("downgrade-check-time", "5s", Duration, NoEffect, "A lone member has nobody to wait for."),
+            flag("downgrade-check-time", "5s", Duration, NoEffect, "There is no older version to go down to."),
         ],
     ),
     (

@@ -2,6 +2,7 @@
 
 mod auth;
 mod cluster;
+mod downgrade;
 mod election;
 mod follow;
 mod guard;
@@ -125,6 +126,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::Defragment => respond.unary(call, reader, |r| maintenance::defragment(m, r)).await,
         Method::Hash => respond.unary(call, reader, |r| maintenance::hash(m, r)).await,
         Method::HashKv => respond.unary(call, reader, |r| maintenance::hash_kv(m, r)).await,
+        Method::Downgrade => respond.unary(call, reader, |r| downgrade::downgrade(m, r)).await,
         Method::AuthEnable => respond.unary(call, reader, |r| auth::enable(m, call, r)).await,
         Method::AuthDisable => respond.unary(call, reader, |r| auth::disable(m, call, r)).await,
         Method::AuthStatus => respond.unary(call, reader, |r| auth::status(m, call, r)).await,
@@ -154,9 +156,5 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::HealthCheck => respond.unary(call, reader, maintenance::health_check).await,
         Method::HealthList => respond.unary(call, reader, maintenance::health_list).await,
         Method::HealthWatch => maintenance::health_watch(m, reader, respond).await,
-        _ => respond.refuse(&Status::new(
-            Code::Unimplemented,
-            format!("{}/{} is not supported by this version of keelson", method.service(), method.name()),
-        )),
     }
 }
