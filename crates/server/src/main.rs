@@ -21,9 +21,11 @@ mod lookup;
 mod member;
 mod membership;
 mod metrics;
+mod notify;
 mod overdue;
 mod peer;
 mod process;
+mod proxy;
 mod run;
 mod services;
 mod tls;
@@ -36,7 +38,11 @@ use std::process::ExitCode;
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn main() -> ExitCode {
-    match config::from_command_line(std::env::args_os().skip(1)) {
+    let mut arguments = std::env::args_os().skip(1).peekable();
+    if arguments.next_if(|first| first == "gateway").is_some() {
+        return proxy::run(arguments);
+    }
+    match config::from_command_line(arguments) {
         Ok(config::Outcome::Print(text)) => {
             print!("{text}");
             ExitCode::SUCCESS

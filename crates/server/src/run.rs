@@ -34,7 +34,7 @@ use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
 use crate::services::SNAPSHOTS_AT_ONCE;
 use crate::tls::Tls;
 use crate::users::Tokens;
-use crate::{background, corruption, discovery, exit, handover, logging, membership, overdue, version};
+use crate::{background, corruption, discovery, exit, handover, logging, membership, notify, overdue, version};
 
 /// How often a member that joins looks whether it is known.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -140,6 +140,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
                 revision = member.state.store.revision(),
                 "ready to serve client requests"
             );
+            notify::ready();
             runtime.block_on(until_stopped(&member))
         }
     };

@@ -507,7 +507,7 @@ fn parse_units(value: &str) -> Option<std::time::Duration> {
 #[must_use]
 pub fn help() -> String {
     let mut out = String::from(
-        "Usage:\n\n  keelson [flags]\n    Start a keelson member.\n\n  keelson --version\n    Show the version.\n\n  keelson --config-file FILE\n    Start with the configuration in FILE; other flags and variables are ignored.\n\nEvery flag can also be set as ETCD_FLAG_NAME in the environment.\n",
+        "Usage:\n\n  keelson [flags]\n    Start a keelson member.\n\n  keelson --version\n    Show the version.\n\n  keelson --config-file FILE\n    Start with the configuration in FILE; other flags and variables are ignored.\n\n  keelson gateway start [flags]\n    Pass TCP connections on to the members of a cluster; --help after it lists its flags.\n\nEvery flag can also be set as ETCD_FLAG_NAME in the environment.\n",
     );
     for (section, flags) in SECTIONS {
         out.push_str(&format!("\n{section}:\n"));

@@ -14,6 +14,7 @@ mod urls;
 mod web;
 
 pub use discovery::{Discovery, Registry};
+pub use flags::{parse_bool, parse_duration};
 pub use gates::Gates;
 pub use logs::{JOURNAL, Rotation};
 pub use parse::{AutoCompaction, Config, Outcome, from_command_line, parse_cluster};

@@ -54,15 +54,37 @@ pub async fn find(config: &Config, domain: &str, service: &str) -> anyhow::Resul
     Ok(found)
 }
 
-async fn targets(name: &str) -> anyhow::Result<Vec<Target>> {
+/// What one SRV record says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Name of the host.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Who is asked first: the lowest.
+    pub priority: u16,
+    /// How often, among equals.
+    pub weight: u16,
+}
+
+/// The SRV records of a name.
+pub async fn services(name: &str) -> anyhow::Result<Vec<Service>> {
     let resolver = TokioResolver::builder_tokio().and_then(|builder| builder.build()).map_err(|e| anyhow!("{e}"))?;
     let answer = resolver.srv_lookup(format!("{name}.")).await.map_err(|e| anyhow!("{e}"))?;
-    let mut targets = Vec::new();
+    let mut services = Vec::new();
     for record in answer.answers() {
         let RData::SRV(srv) = &record.data else { continue };
         let host = srv.target.to_string().trim_end_matches('.').to_owned();
-        let addresses = addresses(&host, srv.port).await;
-        targets.push(Target { host, port: srv.port, addresses });
+        services.push(Service { host, port: srv.port, priority: srv.priority, weight: srv.weight });
+    }
+    Ok(services)
+}
+
+async fn targets(name: &str) -> anyhow::Result<Vec<Target>> {
+    let mut targets = Vec::new();
+    for Service { host, port, .. } in services(name).await? {
+        let addresses = addresses(&host, port).await;
+        targets.push(Target { host, port, addresses });
     }
     // Answers come in any order, and all members should count alike.
     targets.sort_by(|a, b| (&a.host, a.port).cmp(&(&b.host, b.port)));

@@ -8,6 +8,8 @@ use std::collections::BTreeMap;
 
 use crate::config::{Config, Discovery};
 
+pub use dns::{Service, services};
+
 /// Peer URLs of members by name.
 pub type Named = BTreeMap<String, Vec<String>>;
 
