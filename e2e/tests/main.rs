@@ -23,6 +23,7 @@ mod metrics;
 mod node;
 mod oracle;
 mod power_cuts;
+mod proxy;
 mod quota;
 mod removal_crash;
 mod snapshots;

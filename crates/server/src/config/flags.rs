@@ -292,8 +292,8 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
                 "{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}",
                 Text,
                 Works,
-                "When that is and what becomes of it: maxsize in MiB, maxage in days, maxbackups files (0 for any), whether their \
-                 names have local time, whether they are compressed.",
+                "When that is and what becomes of it: maxsize in MiB, maxage in days, maxbackups files (0 for any), whether \
+                 their names have local time, whether they are compressed.",
             ),
             flag("warning-unary-request-duration", "300ms", Duration, Works, "Unary calls that take longer are logged."),
             flag("warning-apply-duration", "100ms", Duration, Works, "Applies that take longer are logged."),
