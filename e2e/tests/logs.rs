@@ -33,7 +33,7 @@ async fn kept_by(program: Program) -> Result<String> {
     let file = folder.path().join(FILE);
     let output = format!("--log-outputs={}", file.display());
     let rotation = "--log-rotation-config-json={\"maxsize\":1,\"maxbackups\":1,\"compress\":true}";
-    let flags = [&output, "--enable-log-rotation", rotation, "--warning-unary-request-duration=1ns"];
+    let flags = [output.as_str(), "--enable-log-rotation", rotation, "--warning-unary-request-duration=1ns"];
     let mut server = Server::start(program, &flags).await?;
     let mut kv = KvClient::connect(server.client_url()).await?;
     // Each call makes a line; two files are put aside, so that one has to go.

@@ -82,7 +82,7 @@ async fn is_refused(server: &mut Server, format: u32, saying: &str) -> Result<()
 
 /// The commands in a stopped member's log.
 fn commands_in_log(data_dir: &Path) -> Result<Vec<Command>> {
-    let log = LogStore::open(&data_dir.join("log"), true, Arc::new(|_, _| {}))?;
+    let log = LogStore::open(&data_dir.join("log"), true, Arc::new(|_| {}))?;
     let mut found = Vec::new();
     let bounds = log.bounds();
     let (mut from, end) = (bounds.first.context("the log has a first entry")?, bounds.last.context("and a last one")? + 1);
