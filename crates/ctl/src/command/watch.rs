@@ -69,11 +69,7 @@ async fn run(mut call: Call) -> Result<(), Failure> {
 }
 
 /// The arguments of the watch, and the command behind `--`.
-fn cut(
-    words: &[Vec<u8>],
-    args: &[Vec<u8>],
-    fallback: Vec<Vec<u8>>,
-) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), &'static str> {
+fn cut(words: &[Vec<u8>], args: &[Vec<u8>], fallback: Vec<Vec<u8>>) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), &'static str> {
     let command = match words.iter().position(|word| word == b"--") {
         Some(at) if at + 1 == words.len() => return Err("bad number of arguments (found separator --, but no commands)"),
         Some(at) => words[at + 1..].to_vec(),
