@@ -171,7 +171,7 @@ fn private(way: &Way, pem: &[u8]) -> Result<Private, String> {
                 PrivateKeyDer::Sec1(der) => as_pkcs8(*curve, der.secret_sec1_der()),
                 other => other.secret_der().to_vec(),
             };
-            let pair = EcdsaKeyPair::from_pkcs8(*algorithm, &der, &SystemRandom::new());
+            let pair = EcdsaKeyPair::from_pkcs8(algorithm, &der, &SystemRandom::new());
             pair.map(|pair| Private::Ecdsa(Box::new(pair))).map_err(unfit)
         }
         (Way::Ed25519, PrivateKeyDer::Pkcs8(der)) => {
