@@ -63,7 +63,8 @@ impl Store {
     /// Waits until so many stand in a line.
     async fn stand_in_line(&self, name: &str, count: usize) -> Result<()> {
         let prefix = format!("{name}/");
-        wait::until(&format!("{count} stand in the line {name}"), LIMIT, async || Ok(self.keys(&prefix).await?.len() == count)).await
+        wait::until(&format!("{count} stand in the line {name}"), LIMIT, async || Ok(self.keys(&prefix).await?.len() == count))
+            .await
     }
 
     async fn lock(&self, lease: i64) -> Result<LockResponse, Status> {
@@ -285,7 +286,9 @@ async fn who_waits_and_wants_a_leader_hears_that_there_is_none() -> Result<()> {
     let mut observed = elections.observe(with_leader(LeaderRequest { name: "election".into() })).await?.into_inner();
     assert_eq!(next(&mut observed).await?, "a");
     let waiting: Waiting<LockResponse> =
-        tokio::spawn(async move { Ok(locks.lock(with_leader(LockRequest { name: "lock".into(), lease: 0 })).await?.into_inner()) });
+        tokio::spawn(
+            async move { Ok(locks.lock(with_leader(LockRequest { name: "lock".into(), lease: 0 })).await?.into_inner()) },
+        );
     let mut kv = KvClient::new(channel);
     wait::until("somebody waits", LIMIT, async || {
         let range = RangeRequest { key: "lock/".into(), range_end: "lock0".into(), ..Default::default() };

@@ -275,13 +275,8 @@ mod tests {
     #[test]
     fn what_cannot_be_the_next_version_is_refused() {
         let backend = MemoryBackend::default();
-        let kv = |main| KeyValue {
-            key: "k".into(),
-            create_revision: main,
-            mod_revision: main,
-            version: 1,
-            ..KeyValue::default()
-        };
+        let kv =
+            |main| KeyValue { key: "k".into(), create_revision: main, mod_revision: main, version: 1, ..KeyValue::default() };
         let at = |main| Revision::new(main, 0);
         let mut import = Import::new(&backend, -1);
         import.put(at(5), &kv(5)).unwrap();

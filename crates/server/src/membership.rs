@@ -63,7 +63,8 @@ fn may_add(member: &Member, is_learner: bool) -> Result<(), Error> {
     let voters = Voters::of(member);
     let (count, started) = (voters.all.len(), voters.started());
     // One started member may become two, or no cluster could grow.
-    if !is_learner && !(started == 1 && count == 1) && started < quorum(count + 1) {
+    let grows_from_one = started == 1 && count == 1;
+    if !is_learner && !grows_from_one && started < quorum(count + 1) {
         return Err(Error::MemberNotEnoughStarted);
     }
     if count > 1 && voters.reachable(member) < quorum(count + 1) {

@@ -11,7 +11,7 @@ use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::SnapshotFile;
 use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes, OnlyMember};
 use keelson_api::{Error, format};
-use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, check_reach, fit_log};
+use keelson_consensus::{Around, Checkpoint, MakeCheckpoint, Node, NodeOptions, check_reach, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
 use keelson_state::{Machine, Position};
@@ -222,7 +222,7 @@ fn open(
     let removal = Arc::new(Removal::default());
     let members_changed = Arc::new(Notify::new());
     if config.forces_new_cluster {
-        leave_others(&log, &state, &position, &beginning)?;
+        leave_others(&log, &state, &position, beginning)?;
     }
     let publisher = Publisher {
         hub: hub.clone(),
@@ -249,7 +249,7 @@ fn open(
     };
     let checkpoint = checkpoints(state.clone(), data_dir.checkpoints()?, identity.uuid.clone(), metrics.clone());
     let observer = Arc::new(publisher);
-    let node = Node::start(&options, log, machine, position, flushed, observer, peers.clone(), checkpoint)?;
+    let node = Node::start(&options, log, machine, position, flushed, Around { observer, transport: peers.clone(), checkpoint })?;
     let disk = Disk::of(config.data_dir.clone());
     Ok(Member {
         config,

@@ -9,8 +9,7 @@ use prost::Message;
 use serde::Serialize;
 
 /// All buckets. One that is missing is none of etcd's files.
-pub const BUCKETS: [&str; 10] =
-    [ALARM, AUTH, AUTH_ROLES, AUTH_USERS, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META];
+pub const BUCKETS: [&str; 10] = [ALARM, AUTH, AUTH_ROLES, AUTH_USERS, CLUSTER, KEY, LEASE, MEMBERS, MEMBERS_REMOVED, META];
 pub const ALARM: &str = "alarm";
 pub const AUTH: &str = "auth";
 pub const AUTH_ROLES: &str = "authRoles";
@@ -153,13 +152,8 @@ fn auth(auth: &AuthRows) -> Rows {
 }
 
 fn member(m: &Member) -> (Vec<u8>, Vec<u8>) {
-    let row = MemberRow {
-        id: m.id,
-        peer_urls: &m.peer_urls,
-        is_learner: m.is_learner,
-        name: &m.name,
-        client_urls: &m.client_urls,
-    };
+    let row =
+        MemberRow { id: m.id, peer_urls: &m.peer_urls, is_learner: m.is_learner, name: &m.name, client_urls: &m.client_urls };
     (format!("{:x}", m.id).into(), json(&row))
 }
 

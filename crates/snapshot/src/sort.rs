@@ -237,7 +237,12 @@ mod tests {
         let mixed = i.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         let len = usize::try_from(mixed % 3000).unwrap();
         let main = i64::try_from(mixed >> 1).unwrap();
-        Change { main, sub: u32::try_from(i).unwrap(), is_delete: i % 7 == 0, kv: vec![u8::try_from(i % 256).unwrap(); len] }
+        Change {
+            main,
+            sub: u32::try_from(i).unwrap(),
+            is_delete: i.is_multiple_of(7),
+            kv: vec![u8::try_from(i % 256).unwrap(); len],
+        }
     }
 
     fn drain(mut sorted: Sorted) -> Vec<Change> {

@@ -212,7 +212,8 @@ impl DataDir {
         // Between two renames the new state is in place and the old one gone.
         let swapping = self.arrived()?.is_some();
         for folder in [self.log(), self.state()] {
-            if !folder.is_dir() && !(swapping && folder == self.state()) {
+            let may_be_gone = swapping && folder == self.state();
+            if !folder.is_dir() && !may_be_gone {
                 return Err(DataDirError::Damaged { path: folder, reason: "the folder is missing".into() });
             }
         }

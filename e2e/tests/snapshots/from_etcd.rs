@@ -65,12 +65,9 @@ async fn three_members_begin_with_one_snapshot_and_are_a_cluster() -> Result<()>
     let mut clusters = Vec::new();
     for member in &mut members {
         let initial_cluster = cluster.join(",");
-        let restored = restore(RestoreOptions {
-            initial_cluster,
-            initial_cluster_token: "restored".into(),
-            ..options(&path, member)
-        })
-        .await?;
+        let restored =
+            restore(RestoreOptions { initial_cluster, initial_cluster_token: "restored".into(), ..options(&path, member) })
+                .await?;
         clusters.push((restored.member.cluster_id, restored.member.members.len()));
         member.find_cluster();
         member.spawn()?;

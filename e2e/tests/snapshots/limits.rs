@@ -45,7 +45,7 @@ async fn each_message_tells_how_much_is_left_and_the_last_one_is_the_checksum() 
         let messages = messages(&server).await?;
         let (sum, blobs) = messages.split_last().context("a message")?;
         let mut left: u64 = blobs.iter().map(|m| m.blob.len() as u64).sum();
-        ensure!(left > 1_000_000 && left % 4096 == 0, "{left} bytes");
+        ensure!(left > 1_000_000 && left.is_multiple_of(4096), "{left} bytes");
         for (number, message) in blobs.iter().enumerate() {
             left -= message.blob.len() as u64;
             assert_eq!((message.remaining_bytes, message.version.as_str()), (left, "3.7.0"), "{program:?} {number}");

@@ -39,12 +39,9 @@ async fn the_name_in_a_certificate_is_the_user_unless_there_is_a_token() -> Resu
         server.restart().await?;
         let root = ask_for_users(&server).await?;
         let denied = "PermissionDenied: etcdserver: permission denied";
-        for (shown, key, expected) in [
-            ("ann", "a", "accepted"),
-            ("ann", "z", denied),
-            ("root", "z", "accepted"),
-            ("gone", "a", denied),
-        ] {
+        for (shown, key, expected) in
+            [("ann", "a", "accepted"), ("ann", "z", denied), ("root", "z", "accepted"), ("gone", "a", denied)]
+        {
             let told = read(&server, &pki, shown, key, &[]).await?;
             ensure!(told == expected, "{} {shown} reads {key}: {told}", program.name());
         }

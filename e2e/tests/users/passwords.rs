@@ -12,8 +12,7 @@ use super::common::{Caller, FLAGS, PASSWORD, ask_for_users, both, said};
 use crate::clustering::http;
 
 async fn change_password(root: &Caller, name: &str, password: &str) -> String {
-    let request =
-        AuthUserChangePasswordRequest { name: name.into(), password: password.into(), hashed_password: String::new() };
+    let request = AuthUserChangePasswordRequest { name: name.into(), password: password.into(), hashed_password: String::new() };
     said(root.auth().user_change_password(root.ask(request)).await)
 }
 
@@ -26,11 +25,8 @@ async fn signing_in_is_refused_in_etcds_words() -> Result<()> {
         let off = sign_in("root", PASSWORD).await;
         ensure!(off == "FailedPrecondition: etcdserver: authentication is not enabled", "{}: {off}", program.name());
         let root = ask_for_users(&server).await?;
-        let bare = AuthUserAddRequest {
-            name: "bare".into(),
-            options: Some(UserAddOptions { no_password: true }),
-            ..Default::default()
-        };
+        let bare =
+            AuthUserAddRequest { name: "bare".into(), options: Some(UserAddOptions { no_password: true }), ..Default::default() };
         root.auth().user_add(root.ask(bare)).await?;
         let failed = "InvalidArgument: etcdserver: authentication failed, invalid user ID or password";
         for (name, password) in [("ann", "wrong"), ("ann", ""), ("gone", PASSWORD), ("", "")] {
@@ -74,11 +70,8 @@ async fn another_password_and_the_end_of_a_user_end_its_tokens() -> Result<()> {
 fn is_in(folder: &Path, text: &[u8]) -> Result<bool> {
     for entry in std::fs::read_dir(folder)? {
         let path = entry?.path();
-        let found = if path.is_dir() {
-            is_in(&path, text)?
-        } else {
-            std::fs::read(&path)?.windows(text.len()).any(|part| part == text)
-        };
+        let found =
+            if path.is_dir() { is_in(&path, text)? } else { std::fs::read(&path)?.windows(text.len()).any(|part| part == text) };
         if found {
             println!("found in {}", path.display());
             return Ok(true);

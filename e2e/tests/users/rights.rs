@@ -174,7 +174,8 @@ async fn leases_end_and_history_is_compacted_by_itself_where_users_are_asked_for
         let root = ask_for_users(&server).await?;
         root.lease().lease_grant(root.ask(LeaseGrantRequest { id: 7, ttl: 1 })).await?;
         root.kv().put(root.ask(PutRequest { lease: 7, ..put("z") })).await?;
-        keelson_e2e::wait::until("the lease ends", super::common::LIMIT, async || Ok(root.get("z").await?.kvs.is_empty())).await?;
+        keelson_e2e::wait::until("the lease ends", super::common::LIMIT, async || Ok(root.get("z").await?.kvs.is_empty()))
+            .await?;
         let old = RangeRequest { revision: 2, ..range("z", "") };
         keelson_e2e::wait::until("history is compacted", super::common::LIMIT, async || {
             root.put("z").await?;

@@ -79,10 +79,7 @@ fn is(flag: &Flag, word: &[u8]) -> bool {
 type FlagsAndArgs = (Values, Vec<Vec<u8>>);
 
 /// Flags and the other words. `None` if help is asked for.
-pub fn parse_flags(
-    flags: impl Iterator<Item = &'static Flag>,
-    words: &[Vec<u8>],
-) -> Result<Option<FlagsAndArgs>, String> {
+pub fn parse_flags(flags: impl Iterator<Item = &'static Flag>, words: &[Vec<u8>]) -> Result<Option<FlagsAndArgs>, String> {
     let flags: Vec<&'static Flag> = flags.collect();
     let mut values = Values::of(flags.iter().copied());
     let mut args = Vec::new();
@@ -160,9 +157,7 @@ fn next<'a>(words: &mut impl Iterator<Item = &'a Vec<u8>>) -> Option<String> {
 }
 
 fn set(values: &mut Values, flag: &'static Flag, value: &str) -> Result<(), String> {
-    let wrong = |why| {
-        format!("invalid argument {} for {} flag: {why}", quote(value.as_bytes()), quote(flag.shown().as_bytes()))
-    };
+    let wrong = |why| format!("invalid argument {} for {} flag: {why}", quote(value.as_bytes()), quote(flag.shown().as_bytes()));
     values.set(flag, value).map_err(wrong)
 }
 

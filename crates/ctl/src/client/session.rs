@@ -56,11 +56,8 @@ impl Session {
     /// Waits until no key of `queue` is older than `revision`.
     pub async fn wait_for_turn(&self, queue: &Bytes, revision: i64) -> Result<(), Failure> {
         loop {
-            let before = RangeRequest {
-                sort_order: SortOrder::Descend.into(),
-                max_create_revision: revision - 1,
-                ..oldest(queue)
-            };
+            let before =
+                RangeRequest { sort_order: SortOrder::Descend.into(), max_create_revision: revision - 1, ..oldest(queue) };
             let found = self.client.range(before).await?;
             let now = found.header.as_ref().map_or(0, |header| header.revision);
             let Some(last) = found.kvs.into_iter().next() else { return Ok(()) };

@@ -48,8 +48,7 @@ impl Watches {
     pub fn new(client: &Client, require_leader: bool) -> Self {
         let (orders, taken) = unbounded_channel();
         let (told, seen) = unbounded_channel();
-        let task =
-            Task { client: client.clone(), require_leader, orders: taken, told, watches: BTreeMap::new(), stream: None };
+        let task = Task { client: client.clone(), require_leader, orders: taken, told, watches: BTreeMap::new(), stream: None };
         tokio::task::spawn_local(task.run());
         Self { orders, seen, last_id: 0 }
     }

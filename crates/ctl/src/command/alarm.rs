@@ -8,9 +8,8 @@ use crate::client::Client;
 use crate::exit::Failure;
 use crate::output::Reply;
 
-pub static COMMAND: Command = Command::new("alarm", "<subcommand>", "Lists and ends alarms")
-    .group(Group::Maintenance)
-    .commands(COMMANDS);
+pub static COMMAND: Command =
+    Command::new("alarm", "<subcommand>", "Lists and ends alarms").group(Group::Maintenance).commands(COMMANDS);
 
 const COMMANDS: &[&Command] = &[&DISARM, &LIST];
 

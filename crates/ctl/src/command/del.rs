@@ -45,9 +45,7 @@ pub async fn request(call: &Call) -> Result<DeleteRangeRequest, Failure> {
     let mut request = DeleteRangeRequest { key: call.arg(0), prev_kv: call.on("prev-kv"), ..DeleteRangeRequest::default() };
     if call.args.len() > 1 {
         if prefix || from_key {
-            return Err(Failure::args(
-                "too many arguments, only accept one argument when `--prefix` or `--from-key` is set",
-            ));
+            return Err(Failure::args("too many arguments, only accept one argument when `--prefix` or `--from-key` is set"));
         }
         request.range_end = call.arg(1);
         if !call.on("range") {

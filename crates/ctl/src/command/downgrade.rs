@@ -13,8 +13,8 @@ pub static COMMAND: Command = Command::new("downgrade", "<TARGET_VERSION>", "Pre
 
 const COMMANDS: &[&Command] = &[&CANCEL, &ENABLE, &VALIDATE];
 
-static CANCEL: Command = Command::new("cancel", "", "Ends what enable began")
-    .run(|call| Box::pin(send(call, DowngradeAction::Cancel, String::new())));
+static CANCEL: Command =
+    Command::new("cancel", "", "Ends what enable began").run(|call| Box::pin(send(call, DowngradeAction::Cancel, String::new())));
 
 static ENABLE: Command = Command::new("enable", "<TARGET_VERSION>", "Begins to go back")
     .run(|call| Box::pin(to_version(call, DowngradeAction::Enable)));

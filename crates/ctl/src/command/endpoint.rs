@@ -27,8 +27,7 @@ static HASHKV: Command = Command::new("hashkv", "", "Prints the hash of the hist
 
 const HASHKV_FLAGS: &[Flag] = &[Flag::int("rev", "0", "hash up to this revision (default: all)")];
 
-static HEALTH: Command =
-    Command::new("health", "", "Checks whether each endpoint can serve").run(|call| Box::pin(health(call)));
+static HEALTH: Command = Command::new("health", "", "Checks whether each endpoint can serve").run(|call| Box::pin(health(call)));
 
 static STATUS: Command = Command::new("status", "", "Prints the status of each endpoint")
     .long(

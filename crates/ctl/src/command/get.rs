@@ -61,9 +61,7 @@ pub fn request(call: &Call) -> Result<RangeRequest, Failure> {
     let mut request = RangeRequest { key: call.arg(0), serializable: call.serializable()?, ..RangeRequest::default() };
     if call.args.len() > 1 {
         if prefix || from_key {
-            return Err(Failure::args(
-                "too many arguments, only accept one argument when `--prefix` or `--from-key` is set",
-            ));
+            return Err(Failure::args("too many arguments, only accept one argument when `--prefix` or `--from-key` is set"));
         }
         request.range_end = call.arg(1);
     }

@@ -8,9 +8,8 @@ use crate::exit::{BAD_CONNECTION, Failure};
 use crate::go::number;
 use crate::output::{Format, Reply, line};
 
-pub static COMMAND: Command = Command::new("lease", "<subcommand>", "Makes, keeps and ends leases")
-    .group(Group::KeyValue)
-    .commands(COMMANDS);
+pub static COMMAND: Command =
+    Command::new("lease", "<subcommand>", "Makes, keeps and ends leases").group(Group::KeyValue).commands(COMMANDS);
 
 const COMMANDS: &[&Command] = &[&GRANT, &KEEP_ALIVE, &LIST, &REVOKE, &TIME_TO_LIVE];
 

@@ -35,8 +35,7 @@ static LIST: Command = Command::new("list", "", "Lists the members of the cluste
 const LIST_FLAGS: &[Flag] =
     &[Flag::text("consistency", "l", "linearizable (l), or serializable (s): one member answers alone").choices(&["l", "s"])];
 
-static PROMOTE: Command =
-    Command::new("promote", "<memberID>", "Gives a learner its vote").run(|call| Box::pin(promote(call)));
+static PROMOTE: Command = Command::new("promote", "<memberID>", "Gives a learner its vote").run(|call| Box::pin(promote(call)));
 
 static REMOVE: Command =
     Command::new("remove", "<memberID>", "Removes a member from the cluster").run(|call| Box::pin(remove(call)));

@@ -77,13 +77,11 @@ async fn list(mut call: Call) -> Result<(), Failure> {
 
 async fn grant(mut call: Call) -> Result<(), Failure> {
     if call.args.len() < 3 {
-        return Err(Failure::args(
-            "role grant command requires role name, permission type, and key [endkey] as its argument",
-        ));
+        return Err(Failure::args("role grant command requires role name, permission type, and key [endkey] as its argument"));
     }
     let kind = call.word(1);
-    let kind = Type::from_str_name(&kind.to_uppercase())
-        .ok_or_else(|| Failure::args(format!("invalid permission type: {kind}")))?;
+    let kind =
+        Type::from_str_name(&kind.to_uppercase()).ok_or_else(|| Failure::args(format!("invalid permission type: {kind}")))?;
     let (key, range_end) = range(&call, 2)?;
     let name = call.word(0);
     let client = call.client().await?;

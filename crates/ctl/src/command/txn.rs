@@ -111,13 +111,7 @@ fn comparison(line: &str) -> Result<Compare, Failure> {
         "val" | "value" => (CompareTarget::Value, TargetUnion::Value(value.clone().into())),
         _ => return Err(malformed(format!(" (unknown target {target})"))),
     };
-    Ok(Compare {
-        result: result.into(),
-        target: target.into(),
-        key: key.into(),
-        target_union: Some(union),
-        ..Compare::default()
-    })
+    Ok(Compare { result: result.into(), target: target.into(), key: key.into(), target_union: Some(union), ..Compare::default() })
 }
 
 /// Key, sign and value, as far as they are there.

@@ -19,9 +19,8 @@ const COMMANDS: &[&Command] = &[&ADD, &DELETE, &GET, &GRANT, &LIST, &PASSWORD, &
 const INTERACTIVE: Flag =
     Flag::new(crate::cli::Kind::Switch, "interactive", "true", "ask for the password; if false, take it from stdin");
 
-static ADD: Command = Command::new("add", "<user name or user:password> [options]", "Adds a user")
-    .flags(ADD_FLAGS)
-    .run(|call| Box::pin(add(call)));
+static ADD: Command =
+    Command::new("add", "<user name or user:password> [options]", "Adds a user").flags(ADD_FLAGS).run(|call| Box::pin(add(call)));
 
 const ADD_FLAGS: &[Flag] = &[
     INTERACTIVE,
@@ -31,9 +30,8 @@ const ADD_FLAGS: &[Flag] = &[
 
 static DELETE: Command = Command::new("delete", "<user name>", "Deletes a user").run(|call| Box::pin(delete(call)));
 
-static GET: Command = Command::new("get", "<user name> [options]", "Tells the roles of a user")
-    .flags(GET_FLAGS)
-    .run(|call| Box::pin(get(call)));
+static GET: Command =
+    Command::new("get", "<user name> [options]", "Tells the roles of a user").flags(GET_FLAGS).run(|call| Box::pin(get(call)));
 
 const GET_FLAGS: &[Flag] = &[Flag::switch("detail", "tell what these roles may do")];
 

@@ -68,12 +68,10 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     Err(Failure::new(INTERRUPTED, "watch is canceled by the server"))
 }
 
+type Words = Vec<Vec<u8>>;
+
 /// The arguments of the watch, and the command behind `--`.
-fn cut(
-    words: &[Vec<u8>],
-    args: &[Vec<u8>],
-    fallback: Vec<Vec<u8>>,
-) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), &'static str> {
+fn cut(words: &[Vec<u8>], args: &[Vec<u8>], fallback: Words) -> Result<(Words, Words), &'static str> {
     let command = match words.iter().position(|word| word == b"--") {
         Some(at) if at + 1 == words.len() => return Err("bad number of arguments (found separator --, but no commands)"),
         Some(at) => words[at + 1..].to_vec(),
@@ -238,7 +236,7 @@ mod tests {
         line.split_whitespace().map(|word| word.as_bytes().to_vec()).collect()
     }
 
-    fn parts(words: &str, args: &str, fallback: &str) -> Result<(Vec<Vec<u8>>, Vec<Vec<u8>>), &'static str> {
+    fn parts(words: &str, args: &str, fallback: &str) -> Result<(Words, Words), &'static str> {
         cut(&list(words), &list(args), list(fallback))
     }
 

@@ -21,11 +21,9 @@ fn value(reply: &Reply, hex: bool) -> String {
         Reply::Delete(response) => delete(response),
         Reply::Txn(response) => txn(response),
         Reply::Watch(response) => watch(response),
-        Reply::Grant(r) => flat(&r.header)
-            .raw("ID", r.id.to_string())
-            .raw("TTL", r.ttl.to_string())
-            .raw("Error", string(&r.error))
-            .end(),
+        Reply::Grant(r) => {
+            flat(&r.header).raw("ID", r.id.to_string()).raw("TTL", r.ttl.to_string()).raw("Error", string(&r.error)).end()
+        }
         Reply::KeepAlive(r) => flat(&r.header).raw("ID", r.id.to_string()).raw("TTL", r.ttl.to_string()).end(),
         Reply::TimeToLive { response: r, .. } => flat(&r.header)
             .raw("id", r.id.to_string())
@@ -205,9 +203,8 @@ fn health(h: &Health) -> String {
 }
 
 fn status(r: &StatusResponse) -> String {
-    let downgrade = |info: &DowngradeInfo| {
-        Object::new().truth("enabled", info.enabled).text("targetVersion", &info.target_version).end()
-    };
+    let downgrade =
+        |info: &DowngradeInfo| Object::new().truth("enabled", info.enabled).text("targetVersion", &info.target_version).end();
     with(&r.header)
         .text("version", &r.version)
         .number("dbSize", r.db_size)
@@ -271,7 +268,8 @@ mod tests {
         let inner = TxnResponse { succeeded: true, ..TxnResponse::default() };
         let responses = vec![op(Response::ResponseRange(range)), op(Response::ResponseTxn(inner))];
         let reply = Reply::Txn(TxnResponse { responses, ..TxnResponse::default() });
-        let text = r#"{"responses":[{"Response":{"response_range":{"count":3}}},{"Response":{"response_txn":{"succeeded":true}}}]}"#;
+        let text =
+            r#"{"responses":[{"Response":{"response_range":{"count":3}}},{"Response":{"response_txn":{"succeeded":true}}}]}"#;
         assert_eq!(shown(&reply, false), format!("{text}\n"));
     }
 

@@ -101,7 +101,8 @@ mod tests {
 
     #[test]
     fn empty_fields_are_left_out_and_the_order_is_kept() {
-        let object = Object::new().number("b", 0).number("z", -1).text("t", "").text("a", "x").truth("f", false).bytes("k", b"foo");
+        let object =
+            Object::new().number("b", 0).number("z", -1).text("t", "").text("a", "x").truth("f", false).bytes("k", b"foo");
         assert_eq!(object.list("l", &[1, 2], ToString::to_string).end(), r#"{"z":-1,"a":"x","k":"Zm9v","l":[1,2]}"#);
         assert_eq!(Object::new().end(), "{}");
     }

@@ -17,7 +17,10 @@ use crate::exit::{BAD_FEATURE, Failure, NOBODY_READS};
 /// An answer, with what the printed text needs besides.
 #[derive(Clone, Debug)]
 pub enum Reply {
-    Get { response: RangeResponse, values_only: bool },
+    Get {
+        response: RangeResponse,
+        values_only: bool,
+    },
     Put(PutResponse),
     Delete(DeleteRangeResponse),
     Txn(TxnResponse),
@@ -25,7 +28,10 @@ pub enum Reply {
     Grant(LeaseGrantResponse),
     Revoke(i64, LeaseRevokeResponse),
     KeepAlive(LeaseKeepAliveResponse),
-    TimeToLive { response: LeaseTimeToLiveResponse, keys: bool },
+    TimeToLive {
+        response: LeaseTimeToLiveResponse,
+        keys: bool,
+    },
     Leases(LeaseLeasesResponse),
     MemberAdd(MemberAddResponse),
     MemberRemove(u64, MemberRemoveResponse),
@@ -35,7 +41,11 @@ pub enum Reply {
     Health(Vec<Health>),
     Status(Vec<(String, StatusResponse)>),
     HashKv(Vec<(String, HashKvResponse)>),
-    MoveLeader { from: u64, to: u64, response: MoveLeaderResponse },
+    MoveLeader {
+        from: u64,
+        to: u64,
+        response: MoveLeaderResponse,
+    },
     /// What is in the file of a snapshot.
     Snapshot(keelson_snapshot::Status),
     /// The first is what was asked for: validate, enable or cancel.
@@ -47,14 +57,27 @@ pub enum Reply {
     RoleList(AuthRoleListResponse),
     RoleDelete(String, AuthRoleDeleteResponse),
     RoleGrant(String, AuthRoleGrantPermissionResponse),
-    RoleRevoke { role: String, key: Vec<u8>, end: Vec<u8>, response: AuthRoleRevokePermissionResponse },
+    RoleRevoke {
+        role: String,
+        key: Vec<u8>,
+        end: Vec<u8>,
+        response: AuthRoleRevokePermissionResponse,
+    },
     UserAdd(String, AuthUserAddResponse),
     UserGet(String, AuthUserGetResponse),
     UserList(AuthUserListResponse),
     UserDelete(String, AuthUserDeleteResponse),
     UserPassword(AuthUserChangePasswordResponse),
-    UserGrant { user: String, role: String, response: AuthUserGrantRoleResponse },
-    UserRevoke { user: String, role: String, response: AuthUserRevokeRoleResponse },
+    UserGrant {
+        user: String,
+        role: String,
+        response: AuthUserGrantRoleResponse,
+    },
+    UserRevoke {
+        user: String,
+        role: String,
+        response: AuthUserRevokeRoleResponse,
+    },
 }
 
 /// How one endpoint is.

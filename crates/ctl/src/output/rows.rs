@@ -25,9 +25,8 @@ pub fn members(response: &MemberListResponse) -> Rows {
 }
 
 pub fn health(endpoints: &[Health]) -> Rows {
-    let row = |health: &Health| {
-        vec![health.endpoint.clone(), health.healthy.to_string(), health.took.clone(), health.error.clone()]
-    };
+    let row =
+        |health: &Health| vec![health.endpoint.clone(), health.healthy.to_string(), health.took.clone(), health.error.clone()];
     (&["ENDPOINT", "HEALTH", "TOOK", "ERROR"], endpoints.iter().map(row).collect())
 }
 

@@ -301,11 +301,8 @@ mod tests {
             key: key.into(),
             range_end: end.into(),
         };
-        let perm = vec![
-            permission(Type::Read, "a", ""),
-            permission(Type::Write, "b", "\0"),
-            permission(Type::Readwrite, "foo", "fop"),
-        ];
+        let perm =
+            vec![permission(Type::Read, "a", ""), permission(Type::Write, "b", "\0"), permission(Type::Readwrite, "foo", "fop")];
         let reply = Reply::RoleGet("r".into(), AuthRoleGetResponse { perm, header: None });
         let text = "Role r\nKV Read:\n\ta\n\t[foo, fop) (prefix foo)\nKV Write:\n\t[b, <open ended>\n\t[foo, fop) (prefix foo)\n";
         assert_eq!(shown(&reply, false), text);

@@ -53,7 +53,7 @@ fn origins(list: &str) -> Result<Allowed, String> {
         if address.contains(['/', '?', '#']) {
             return Err(wrong("must not contain a path"));
         }
-        if !address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        if address.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
             return Err(wrong("does not have the form \"scheme://host:port\""));
         }
         origins.insert(text.to_owned());

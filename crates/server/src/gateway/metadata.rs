@@ -40,8 +40,16 @@ pub fn of(headers: &HeaderMap) -> Result<HeaderMap, Status> {
 /// Whether a name is not one that the call itself has a use for.
 fn is_free(name: &str) -> bool {
     const TAKEN: [&str; 10] = [
-        "connection", "content-length", "content-type", "host", "keep-alive", "proxy-connection", "te", "transfer-encoding",
-        "upgrade", "user-agent",
+        "connection",
+        "content-length",
+        "content-type",
+        "host",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
     ];
     !name.is_empty() && !name.starts_with("grpc-") && !name.ends_with("-bin") && !TAKEN.contains(&name)
 }

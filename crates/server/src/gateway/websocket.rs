@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     fn headers(all: &[(HeaderName, &'static str)]) -> HeaderMap {
-        all.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(*value))).collect()
+        all.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
     #[test]

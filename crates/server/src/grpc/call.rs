@@ -153,7 +153,12 @@ impl Respond {
     }
 
     /// As [`Self::unary`], for calls that may take long: what they do ends when nobody waits for it any more.
-    pub async fn unary_while_wanted<Q, R, F>(mut self, call: &Call, reader: MessageReader, run: impl FnOnce(Q) -> F) -> Option<Code>
+    pub async fn unary_while_wanted<Q, R, F>(
+        mut self,
+        call: &Call,
+        reader: MessageReader,
+        run: impl FnOnce(Q) -> F,
+    ) -> Option<Code>
     where
         Q: Message + Default,
         R: Message,

@@ -84,7 +84,12 @@ impl Connection {
     }
 
     /// Begins a call. What it is answered may be waited for once something was sent.
-    pub async fn begin(&self, path: &str, metadata: &HeaderMap, traffic: &Traffic) -> Result<(ResponseFuture, Sender), CallError> {
+    pub async fn begin(
+        &self,
+        path: &str,
+        metadata: &HeaderMap,
+        traffic: &Traffic,
+    ) -> Result<(ResponseFuture, Sender), CallError> {
         let mut request = Request::post(format!("http://peer{path}")).version(Version::HTTP_2).body(()).map_err(unsent)?;
         request.headers_mut().extend(metadata.clone());
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

@@ -42,11 +42,7 @@ async fn announce(
 
 /// Takes somebody out of the line, unless a later one stands there by the same name.
 fn stepping_down(key: &Bytes, revision: i64) -> TxnRequest {
-    TxnRequest {
-        compare: vec![line::created_at(key, revision)],
-        success: vec![line::delete(key)],
-        failure: Vec::new(),
-    }
+    TxnRequest { compare: vec![line::created_at(key, revision)], success: vec![line::delete(key)], failure: Vec::new() }
 }
 
 pub async fn campaign(member: Arc<Member>, call: &Call, request: CampaignRequest) -> Result<CampaignResponse, Status> {

@@ -21,11 +21,7 @@ pub enum Key {
     /// A secret that whoever checks has, too.
     Shared(hmac::Key),
     /// A private key, unless tokens are made elsewhere, and the public one that goes with it.
-    Pair {
-        private: Option<Private>,
-        public: Vec<u8>,
-        verify: &'static dyn VerificationAlgorithm,
-    },
+    Pair { private: Option<Private>, public: Vec<u8>, verify: &'static dyn VerificationAlgorithm },
 }
 
 pub enum Private {
@@ -59,12 +55,8 @@ fn way(method: &str) -> Option<Way> {
         "PS256" => Way::Rsa(&signature::RSA_PSS_SHA256, &signature::RSA_PSS_2048_8192_SHA256),
         "PS384" => Way::Rsa(&signature::RSA_PSS_SHA384, &signature::RSA_PSS_2048_8192_SHA384),
         "PS512" => Way::Rsa(&signature::RSA_PSS_SHA512, &signature::RSA_PSS_2048_8192_SHA512),
-        "ES256" => {
-            Way::Ecdsa(Curve::P256, &signature::ECDSA_P256_SHA256_FIXED_SIGNING, &signature::ECDSA_P256_SHA256_FIXED)
-        }
-        "ES384" => {
-            Way::Ecdsa(Curve::P384, &signature::ECDSA_P384_SHA384_FIXED_SIGNING, &signature::ECDSA_P384_SHA384_FIXED)
-        }
+        "ES256" => Way::Ecdsa(Curve::P256, &signature::ECDSA_P256_SHA256_FIXED_SIGNING, &signature::ECDSA_P256_SHA256_FIXED),
+        "ES384" => Way::Ecdsa(Curve::P384, &signature::ECDSA_P384_SHA384_FIXED_SIGNING, &signature::ECDSA_P384_SHA384_FIXED),
         "EdDSA" => Way::Ed25519,
         _ => return None,
     })
@@ -88,7 +80,8 @@ impl Key {
     pub fn open(options: &JwtOptions) -> Result<Self, String> {
         let way = way(&options.method).ok_or_else(|| format!("--auth-token: unknown sign-method {:?}", options.method))?;
         if let Way::Shared(algorithm) = way {
-            let path = options.private.as_ref().ok_or("--auth-token: priv-key is missing: the key that tokens are signed with")?;
+            let path =
+                options.private.as_ref().ok_or("--auth-token: priv-key is missing: the key that tokens are signed with")?;
             let secret = read("priv-key", path)?;
             if secret.is_empty() {
                 return Err(unusable("priv-key", path, "the file is empty"));
@@ -178,7 +171,7 @@ fn private(way: &Way, pem: &[u8]) -> Result<Private, String> {
                 PrivateKeyDer::Sec1(der) => as_pkcs8(*curve, der.secret_sec1_der()),
                 other => other.secret_der().to_vec(),
             };
-            let pair = EcdsaKeyPair::from_pkcs8(*algorithm, &der, &SystemRandom::new());
+            let pair = EcdsaKeyPair::from_pkcs8(algorithm, &der, &SystemRandom::new());
             pair.map(|pair| Private::Ecdsa(Box::new(pair))).map_err(unfit)
         }
         (Way::Ed25519, PrivateKeyDer::Pkcs8(der)) => {

@@ -64,7 +64,7 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     };
     let live = io::stderr().is_terminal();
     let progress = |done: usize| {
-        if live && done % 1000 == 0 {
+        if live && done.is_multiple_of(1000) {
             eprint!("\r{done} of {keys} ");
         }
     };

@@ -13,9 +13,8 @@ use crate::exit::{BAD_FEATURE, Failure, INVALID_INPUT};
 use crate::go::quote::quote;
 use crate::output::line;
 
-pub static COMMAND: Command = Command::new("check", "<subcommand>", "Measures a cluster")
-    .group(Group::Utility)
-    .commands(COMMANDS);
+pub static COMMAND: Command =
+    Command::new("check", "<subcommand>", "Measures a cluster").group(Group::Utility).commands(COMMANDS);
 
 const COMMANDS: &[&Command] = &[&datascale::COMMAND, &perf::COMMAND];
 

@@ -36,9 +36,8 @@ const SIZES: [Size; 4] = [
     Size { writes: 15000, clients: 1000 },
 ];
 
-pub static COMMAND: Command = Command::new("perf", "[options]", "Checks how fast a cluster writes")
-    .flags(FLAGS)
-    .run(|call| Box::pin(run(call)));
+pub static COMMAND: Command =
+    Command::new("perf", "[options]", "Checks how fast a cluster writes").flags(FLAGS).run(|call| Box::pin(run(call)));
 
 const FLAGS: &[Flag] = &[
     AUTO_COMPACT,

@@ -49,8 +49,12 @@ mod tests {
     #[test]
     fn times_and_errors_are_kept_apart() {
         let mut report = Report::default();
-        [1, 3].map(|seconds| report.add(Ok(()), Duration::from_secs(seconds)));
-        [(); 2].map(|()| report.add(Err(Failure::error("no")), Duration::from_secs(60)));
+        for seconds in [1, 3] {
+            report.add(Ok(()), Duration::from_secs(seconds));
+        }
+        for _ in 0..2 {
+            report.add(Err(Failure::error("no")), Duration::from_secs(60));
+        }
         assert_eq!((report.answered(), report.slowest(), report.deviation()), (2, 3.0, 1.0));
         assert_eq!(report.errors().collect::<Vec<_>>(), [("no", 2)]);
         assert_eq!(Report::default().deviation(), 0.0);

@@ -133,8 +133,7 @@ mod tests {
             told(options, &Restored { data_dir: "d".into(), member, revision: 12, compacted: -1, changes: 3 })
         };
         let url = "http://a:1".to_owned();
-        let mut options =
-            RestoreOptions { name: "a".into(), initial_advertise_peer_urls: url, ..RestoreOptions::default() };
+        let mut options = RestoreOptions { name: "a".into(), initial_advertise_peer_urls: url, ..RestoreOptions::default() };
         let alone = restore("a=http://a:1", &options);
         let start = "next: start it with\n  keelson --name a --data-dir d --initial-advertise-peer-urls http://a:1\n";
         assert!(alone.starts_with("restored to d: revision 12, 3 changes, for member ") && alone.contains(start), "{alone}");

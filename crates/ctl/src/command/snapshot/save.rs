@@ -47,7 +47,7 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     let mut part = path.clone().into_os_string();
     part.push(".part");
     let part = PathBuf::from(part);
-    let saved = client.within(save(&client, &endpoint, &part, &path)).await;
+    let saved = client.within(Box::pin(save(&client, &endpoint, &part, &path))).await;
     if saved.is_err() {
         // Half a snapshot is of no use. If it cannot be removed, that is the smaller trouble.
         let _ = fs::remove_file(&part);
