@@ -134,6 +134,32 @@ async fn a_log_with_a_file_missing_is_refused() -> Result<()> {
     Ok(())
 }
 
+/// With etcd beside it: what was written is there after a restart, and a disk that is missing is not begun anew.
+#[tokio::test]
+async fn a_log_on_another_disk_is_found_again_or_missed() -> Result<()> {
+    for program in [Program::Etcd, Program::under_test()?] {
+        let disk = tempfile::tempdir()?;
+        let wal = disk.path().join("wal");
+        let flag = format!("--wal-dir={}", wal.display());
+        let mut server = Server::start(program, &[&flag]).await?;
+        let mut kv = KvClient::connect(server.client_url()).await?;
+        kv.put(PutRequest { key: "k".into(), value: "v".into(), ..Default::default() }).await?;
+        assert!(fs::read_dir(&wal)?.next().is_some(), "the log of {} is elsewhere", program.name());
+        server.kill();
+        server.restart().await?;
+        let mut kv = KvClient::connect(server.client_url()).await?;
+        let found = kv.range(RangeRequest { key: "k".into(), ..Default::default() }).await?.into_inner();
+        assert_eq!(found.count, 1, "{}", program.name());
+        server.kill();
+        if program == Program::Keelson {
+            fs::rename(&wal, disk.path().join("gone"))?;
+            let says = refusal(&mut server).await?;
+            assert_says(&says, &[&wal.display().to_string(), "cannot be reached"]);
+        }
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn the_data_of_etcd_is_refused_and_left_alone() -> Result<()> {
     let mut server = start().await?;

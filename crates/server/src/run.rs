@@ -91,6 +91,9 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     // Ports first: a port in use must not cost a start of the store.
     let listeners = runtime.block_on(async { bind_all(&config, &tls) })?;
     let data_dir = Arc::new(DataDir::open(&config.data_dir)?);
+    if let Some(folder) = &config.wal_dir {
+        data_dir.place_log(folder)?;
+    }
     let election = Duration::from_millis(config.election_ms);
     let dialer = Dialer { limit: election + Duration::from_secs(1), ping: election, tls: tls.calls };
     if data_dir.identity()?.is_none()

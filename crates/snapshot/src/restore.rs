@@ -29,6 +29,8 @@ pub struct RestoreOptions {
     pub snapshot: PathBuf,
     /// Where to; `NAME.etcd` if it is not named.
     pub data_dir: Option<PathBuf>,
+    /// Where the log is to be, if not there.
+    pub wal_dir: Option<PathBuf>,
     /// Name of the member.
     pub name: String,
     /// Members of the new cluster, as `NAME=URL,…`.
@@ -50,6 +52,7 @@ impl Default for RestoreOptions {
         Self {
             snapshot: PathBuf::new(),
             data_dir: None,
+            wal_dir: None,
             name: "default".into(),
             initial_cluster: "default=http://localhost:2380".into(),
             initial_cluster_token: "etcd-cluster".into(),
@@ -98,6 +101,9 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
 
     let data_dir = options.data_dir.clone().unwrap_or_else(|| format!("{name}.etcd").into());
     let dir = DataDir::begin_restore(&data_dir)?;
+    if let Some(folder) = &options.wal_dir {
+        dir.place_log(folder)?;
+    }
     let position = {
         let log = LogStore::open(&dir.log(), true, Arc::new(|_| {}))?;
         let voters: BTreeSet<u64> = member.members.iter().map(|m| m.id).collect();

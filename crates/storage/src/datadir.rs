@@ -31,6 +31,15 @@ pub enum DataDirError {
     TooNew { path: PathBuf, found: u32 },
     #[error("data directory {0} is not empty; choose another --data-dir to restore to, or empty this one")]
     NotEmpty(PathBuf),
+    #[error(
+        "the log of this member is in {present}, and not in {wanted}, where --wal-dir wants it; leave the flag out, or stop \
+         the member, move the folder there, and make `log` in its data directory a link to it"
+    )]
+    LogElsewhere { present: PathBuf, wanted: PathBuf },
+    #[error(
+        "{path} holds a log already, and not that of data directory {data_dir}; choose another --wal-dir, or empty this one"
+    )]
+    LogTaken { path: PathBuf, data_dir: PathBuf },
     #[error("restoring a snapshot to data directory {0} has not come to its end; restore it again")]
     HalfRestored(PathBuf),
     #[error(
@@ -213,6 +222,9 @@ impl DataDir {
         let swapping = self.arrived()?.is_some();
         for folder in [self.log(), self.state()] {
             let may_be_gone = swapping && folder == self.state();
+            if folder.is_symlink() {
+                self.log_is_there()?;
+            }
             if !folder.is_dir() && !may_be_gone {
                 return Err(DataDirError::Damaged { path: folder, reason: "the folder is missing".into() });
             }
@@ -261,6 +273,8 @@ impl DataDir {
         write().map_err(|source| DataDirError::Io { path: path.clone(), source })
     }
 }
+
+mod place;
 
 #[cfg(test)]
 mod fuzz;

@@ -56,7 +56,7 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         &[
             flag("name", "default", Text, Works, "Name of this member, unique in the cluster."),
             flag("data-dir", "", Text, Works, "Directory of this member's data; NAME.etcd when empty."),
-            flag("wal-dir", "", Text, NoEffect, "The log has its own place in the data directory."),
+            flag("wal-dir", "", Text, Works, "Directory for the log, if it is to be on another disk than data-dir."),
             flag("snapshot-count", "10000", Number, Works, "Applied log entries that are kept for members that lag."),
             flag("heartbeat-interval", "100", Number, Works, "Milliseconds between a leader's heartbeats."),
             flag(

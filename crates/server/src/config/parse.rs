@@ -36,6 +36,8 @@ pub enum AutoCompaction {
 pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
+    /// Where the log is, if not there.
+    pub wal_dir: Option<PathBuf>,
     pub listen_client: Vec<ListenUrl>,
     /// Where plain HTTP is served, if not with the calls.
     pub listen_client_http: Vec<ListenUrl>,
@@ -340,6 +342,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         sync_log: !s.bool("unsafe-no-fsync"),
         reuse_port: s.bool("socket-reuse-port"),
         data_dir: data_dir.into(),
+        wal_dir: Some(s.text("wal-dir")).filter(|dir| !dir.is_empty()).map(PathBuf::from),
         joins_existing,
         name,
         warnings,

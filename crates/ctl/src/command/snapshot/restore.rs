@@ -32,7 +32,7 @@ const FLAGS: &[Flag] = &[
     Flag::text("name", "default", "name of this member"),
     Flag::switch("skip-hash-check", "take a file without a checksum, such as the database of a data directory"),
     TIMEOUT,
-    Flag::text("wal-dir", "", "no effect: the log has its place in the data directory"),
+    Flag::text("wal-dir", "", "where the log is to be, if on another disk than the data directory"),
 ];
 
 async fn run(call: Call) -> Result<(), Failure> {
@@ -54,6 +54,7 @@ fn options(flags: &Values) -> RestoreOptions {
     let text = |name: &str| flags.text(name).to_owned();
     RestoreOptions {
         data_dir: Some(text("data-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
+        wal_dir: Some(text("wal-dir")).filter(|dir| !dir.is_empty()).map(Into::into),
         name: text("name"),
         initial_cluster: text("initial-cluster"),
         initial_cluster_token: text("initial-cluster-token"),
