@@ -1,6 +1,7 @@
 //! Requests by the version that clients say they have.
 
-use parking_lot::RwLock;
+use std::sync::OnceLock;
+
 use prometheus::{IntCounter, IntCounterVec};
 
 use super::Maker;
@@ -10,41 +11,39 @@ const VERSIONS: usize = 64;
 /// All that come after those.
 const OTHERS: &str = "other";
 
-/// Counters of each version: unary calls and streams.
-type Counters = (IntCounter, IntCounter);
+/// A version, and counters of its unary calls and its streams.
+struct Version {
+    name: Box<str>,
+    unary: IntCounter,
+    streams: IntCounter,
+}
 
 /// Counters of requests.
 pub struct Clients {
     all: IntCounterVec,
-    /// There are few, so that a list is found through faster than a map.
-    known: RwLock<Vec<(Box<str>, Counters)>>,
+    /// In the order in which they came. There are few, so that a list is found through faster than a map, and without a lock.
+    known: [OnceLock<Version>; VERSIONS],
+    others: OnceLock<Version>,
 }
 
 impl Clients {
     pub(super) fn new(m: &Maker<'_>) -> Self {
         let labels = ["type", "client_api_version"];
         let all = m.counters("etcd_server_client_requests_total", "Requests, by the clients' version.", &labels);
-        Self { all, known: RwLock::default() }
+        Self { all, known: std::array::from_fn(|_| OnceLock::new()), others: OnceLock::new() }
     }
 
     /// A request has come from a client of this version.
     pub fn asked(&self, is_unary: bool, version: &str) {
-        let count = |(unary, stream): &Counters| {
-            let counter = if is_unary { unary } else { stream };
-            counter.inc();
-        };
-        if let Some((_, counters)) = self.known.read().iter().find(|(known, _)| **known == *version) {
-            return count(counters);
-        }
-        let mut known = self.known.write();
-        let version = if known.len() < VERSIONS { version } else { OTHERS };
-        if let Some((_, counters)) = known.iter().find(|(known, _)| **known == *version) {
-            return count(counters);
-        }
+        let found = self.known.iter().map(|place| place.get_or_init(|| self.make(version))).find(|v| *v.name == *version);
+        let found = found.unwrap_or_else(|| self.others.get_or_init(|| self.make(OTHERS)));
+        let counter = if is_unary { &found.unary } else { &found.streams };
+        counter.inc();
+    }
+
+    fn make(&self, version: &str) -> Version {
         let of = |kind| self.all.with_label_values(&[kind, version]);
-        let counters = (of("unary"), of("stream"));
-        count(&counters);
-        known.push((version.into(), counters));
+        Version { name: version.into(), unary: of("unary"), streams: of("stream") }
     }
 }
 
@@ -62,6 +61,6 @@ mod tests {
         let count = |kind, version| clients.all.with_label_values(&[kind, version]).get();
         assert_eq!((count("unary", "3.0"), count("stream", "3.0")), (1, 1));
         assert_eq!(count("unary", OTHERS), 9 * VERSIONS as u64);
-        assert_eq!(clients.known.read().len(), VERSIONS + 1);
+        assert_eq!(clients.known.iter().filter(|place| place.get().is_some()).count(), VERSIONS);
     }
 }
