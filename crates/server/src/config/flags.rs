@@ -300,6 +300,16 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
         ],
     ),
     (
+        "Distributed tracing",
+        &[
+            flag("enable-distributed-tracing", "false", Bool, Works, "There is none yet: true is refused."),
+            flag("distributed-tracing-address", "localhost:4317", Text, NoEffect, "There is no tracing yet."),
+            flag("distributed-tracing-service-name", "etcd", Text, NoEffect, "There is no tracing yet."),
+            flag("distributed-tracing-instance-id", "", Text, NoEffect, "There is no tracing yet."),
+            flag("distributed-tracing-sampling-rate", "0", Number, NoEffect, "There is no tracing yet."),
+        ],
+    ),
+    (
         "Features",
         &[
             flag(
@@ -426,7 +436,10 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Values, String> {
     let mut args = args.peekable();
     while let Some(arg) = args.next() {
         let Some(body) = arg.strip_prefix("--").or_else(|| arg.strip_prefix('-')).filter(|b| !b.is_empty()) else {
-            return Err(format!("'{arg}' is not a valid flag"));
+            return Err(match arg.as_str() {
+                "grpc-proxy" => "there is no grpc-proxy yet; keelson gateway start passes connections on as they are".to_owned(),
+                _ => format!("'{arg}' is not a valid flag"),
+            });
         };
         let (name, inline) = match body.split_once('=') {
             Some((name, value)) => (name, Some(value.to_owned())),
@@ -538,6 +551,7 @@ mod tests {
         assert_eq!(args("--nope").unwrap_err(), "flag provided but not defined: -nope");
         assert_eq!(args("--name").unwrap_err(), "flag needs an argument: -name");
         assert_eq!(args("stray").unwrap_err(), "'stray' is not a valid flag");
+        assert!(args("grpc-proxy start").unwrap_err().contains("keelson gateway start"));
         assert!(args("--max-txn-ops ten").unwrap_err().contains("parse error"));
         assert!(args("--snapshot --vv --test.coverprofile x").is_ok());
         assert!(args("--discovery x").is_err());

@@ -284,6 +284,9 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     }
     let tokens = tokens::parse(&s.text("auth-token"), &mut warnings)?;
     check_v2_deprecation(&s, &mut warnings)?;
+    if s.bool("enable-distributed-tracing") {
+        return Err("--enable-distributed-tracing: this version of keelson cannot send traces; leave the flag out".into());
+    }
     let log_outputs = logs::outputs(&s.text("log-outputs"))?;
     let log_rotation = logs::rotation(s.bool("enable-log-rotation"), &s.text("log-rotation-config-json"), &log_outputs)?;
     Ok(Config {
@@ -526,6 +529,13 @@ mod tests {
         assert!(config("").unwrap().warnings.is_empty());
         assert!(config("--v2-deprecation gone").unwrap().warnings[0].contains("--v2-deprecation has no effect"));
         assert!(config("--v2-deprecation not-yet").unwrap_err().contains("write-only-drop-data"));
+    }
+
+    #[test]
+    fn tracing_is_refused_rather_than_left_out_without_a_word() {
+        assert!(config("--enable-distributed-tracing").unwrap_err().contains("cannot send traces"));
+        let off = "--enable-distributed-tracing=false --distributed-tracing-address=localhost:4317";
+        assert!(config(off).unwrap().warnings.is_empty());
     }
 
     #[test]
