@@ -6,6 +6,7 @@ mod chaos;
 mod cluster;
 mod cluster_failures;
 mod clustering;
+mod config_file;
 mod damage;
 mod etcd_client;
 mod etcdctl;
