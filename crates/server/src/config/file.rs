@@ -37,8 +37,9 @@ impl Found {
     /// Adds the settings of one section; that without a name has the flags' own names.
     fn add(&mut self, section: &str, entries: Mapping) -> Result<(), String> {
         for (key, value) in entries {
-            let Some(key) = key.as_str() else { continue };
-            let path = if section.is_empty() { key.to_owned() } else { format!("{section}.{key}") };
+            // As in etcd, in any case.
+            let Some(key) = key.as_str().map(str::to_lowercase) else { continue };
+            let path = if section.is_empty() { key.clone() } else { format!("{section}.{key}") };
             if SECTIONS.iter().any(|(name, _)| *name == path) {
                 match value {
                     Value::Mapping(entries) => self.add(&path, entries)?,
@@ -48,8 +49,8 @@ impl Found {
                 continue;
             }
             let flag = match SECTIONS.iter().find(|(name, _)| *name == section) {
-                None if IN_FLAGS_ONLY.contains(&key) => continue,
-                None => flags::find(key),
+                None if IN_FLAGS_ONLY.contains(&key.as_str()) => continue,
+                None => flags::find(&key),
                 Some((_, keys)) => keys.iter().find(|(name, _)| *name == key).and_then(|(_, flag)| flags::find(flag)),
             };
             match flag {
@@ -157,6 +158,7 @@ mod tests {
         assert_eq!(v["log-outputs"], "stderr,stdout");
         assert!(!v.contains_key("discovery-fallback") && !v.contains_key("v2-deprecation"));
         assert!(parse("{\"name\": \"json\"}").is_ok());
+        assert_eq!(values("Name: a\nClient-Transport-Security: {Cert-File: /c}").unwrap().len(), 2);
         assert!(parse("max-txn-ops: many").is_err());
         assert!(parse("- a").is_err());
     }

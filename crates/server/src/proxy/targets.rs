@@ -58,6 +58,9 @@ impl From<Service> for Target {
 /// The members: those in DNS if there are any that can be trusted, or those of the flag.
 pub async fn find(settings: &Settings) -> anyhow::Result<Vec<Target>> {
     let found = if settings.domain.is_empty() { Vec::new() } else { in_dns(settings).await? };
+    if found.is_empty() && !settings.domain.is_empty() {
+        tracing::warn!("none of the members that DNS names can be used; taking those of --endpoints");
+    }
     let targets = if found.is_empty() { settings.endpoints.clone() } else { found };
     if targets.is_empty() {
         bail!("no endpoints found; name some with --endpoints");
