@@ -70,3 +70,21 @@ async fn revisions_are_moved_on_and_a_database_without_a_checksum_is_taken() -> 
     }
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_is_restored_to_another_disk() -> Result<()> {
+    let source = Server::start(Program::Etcd, &[]).await?;
+    fill(&source).await?;
+    let path = save(&source, "etcd.db").await?;
+    for program in [Program::Keelson, Program::Etcd] {
+        let mut server = prepared(program, "elsewhere")?;
+        let wal = server.file("wal");
+        let flag = format!("--wal-dir={}", wal.display());
+        restore(&path, &server, &[&flag]).await?;
+        ensure!(fs::read_dir(&wal)?.next().is_some(), "{program:?} has its log elsewhere");
+        server.add_flag(&flag);
+        server.restart().await?;
+        ensure!(revision(&server).await? == revision(&source).await?, "{program:?}");
+    }
+    Ok(())
+}
