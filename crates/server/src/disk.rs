@@ -1,4 +1,4 @@
-//! Whether the file system of the data directory is about to run out. Writes are refused before it
+//! Whether the file system of the data directory, or that of the log, is about to run out. Writes are refused before it
 //! does, while there is still room for the log, for compaction, and for removing what fills it.
 
 use std::path::PathBuf;
@@ -14,9 +14,11 @@ const FRESH: Duration = Duration::from_millis(50);
 /// anything can be removed.
 const RESERVE: u64 = 1 << 30;
 
-/// Free space of one file system, asked for at most every so often.
+/// Free space, asked for at most every so often.
 pub struct Disk {
     path: PathBuf,
+    /// The log, which may be on another one.
+    log: PathBuf,
     start: Instant,
     /// Milliseconds since `start` of the last look.
     looked: AtomicU64,
@@ -31,9 +33,9 @@ const fn reserve(total: u64) -> u64 {
 }
 
 impl Disk {
-    /// The file system that holds `path`.
-    pub fn of(path: PathBuf) -> Self {
-        Self { path, start: Instant::now(), looked: AtomicU64::new(u64::MAX), low: AtomicBool::new(false) }
+    /// The file systems that hold `path` and the log.
+    pub fn of(path: PathBuf, log: PathBuf) -> Self {
+        Self { path, log, start: Instant::now(), looked: AtomicU64::new(u64::MAX), low: AtomicBool::new(false) }
     }
 
     /// Whether too little is left to accept data.
@@ -43,13 +45,13 @@ impl Disk {
         if looked == u64::MAX || now.saturating_sub(looked) as u128 >= FRESH.as_millis() {
             self.looked.store(now, Ordering::Relaxed);
             // A file system that cannot be asked says so at the next write, which is not swallowed.
-            let low = rustix::fs::statvfs(&self.path).is_ok_and(|s| is_low(&s));
+            let low = [&self.path, &self.log].iter().any(|path| rustix::fs::statvfs(*path).is_ok_and(|s| is_low(&s)));
             self.low.store(low, Ordering::Relaxed);
         }
         self.low.load(Ordering::Relaxed)
     }
 
-    /// Whether so many bytes can be written without the disk becoming low by them.
+    /// Whether so many bytes can be written to the data directory without the disk becoming low by them.
     pub fn has_room_for(&self, bytes: u64) -> bool {
         let left = |s: StatVfs| free(&s).checked_sub(bytes).is_some_and(|left| left >= reserve(total(&s)));
         // A file system that cannot be asked says so at the write.

@@ -253,7 +253,7 @@ fn open(
     let checkpoint = checkpoints(state.clone(), data_dir.checkpoints()?, identity.uuid.clone(), metrics.clone());
     let observer = Arc::new(publisher);
     let node = Node::start(&options, log, machine, position, flushed, Around { observer, transport: peers.clone(), checkpoint })?;
-    let disk = Disk::of(config.data_dir.clone());
+    let disk = Disk::of(config.data_dir.clone(), data_dir.log());
     Ok(Member {
         config,
         cluster_id: identity.cluster_id,
