@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
@@ -23,6 +24,8 @@ use crate::{exit, files, logging, lookup, notify};
 
 /// How long a member may take to accept a connection.
 const DIAL_LIMIT: Duration = Duration::from_secs(5);
+/// How long a connection may be quiet before the other side is asked for a sign of life, as Go does.
+const QUIET: Duration = Duration::from_secs(15);
 /// Files that are not connections.
 const OTHER_FILES: usize = 64;
 /// A connection cannot be taken now, for want of memory or the like: how long until the next try.
@@ -121,10 +124,8 @@ async fn pass_on(backends: &Backends, mut client: TcpStream, retry: Duration) {
     while let Some(backend) = backends.pick() {
         match dial(&backend.target).await {
             Ok(mut server) => {
-                for side in [&client, &server] {
-                    // Requests are small, and whoever waits for one should not wait for the next. It is a wish.
-                    let _ = side.set_nodelay(true);
-                }
+                wish(&client);
+                wish(&server);
                 // That one of them is gone is how connections end.
                 let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
                 return;
@@ -135,6 +136,13 @@ async fn pass_on(backends: &Backends, mut client: TcpStream, retry: Duration) {
             }
         }
     }
+}
+
+/// What is wanted of a connection and not worth losing it for: small requests are sent at once, and that the other side is
+/// gone shows even if nobody says anything.
+fn wish(connection: &TcpStream) {
+    let _ = connection.set_nodelay(true);
+    let _ = SockRef::from(connection).set_tcp_keepalive(&TcpKeepalive::new().with_time(QUIET).with_interval(QUIET));
 }
 
 /// Looks again and again whether members that could not be reached can.
