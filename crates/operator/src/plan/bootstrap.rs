@@ -89,6 +89,11 @@ fn closed(world: &World) -> Option<(&str, &Member)> {
     Some((name.as_str(), member))
 }
 
+/// True while there is one member, of a store that no client has been let into yet.
+pub(super) fn is_closed(world: &World) -> bool {
+    closed(world).is_some()
+}
+
 /// True once there is a store that clients have been, or may have been, let into: by this resource, or one before it.
 pub(super) fn in_use(world: &World) -> bool {
     let seed = |(_, member): (&str, &Member)| member.object.as_ref().is_some_and(|object| object.origin == Origin::Seed);

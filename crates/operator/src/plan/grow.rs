@@ -2,6 +2,7 @@
 
 use super::decision::{Action, Step};
 use super::view::{STEADY, Seat, View, broken, trouble_of};
+use super::world::World;
 use crate::api::OperationType::ScaleUp;
 use crate::api::Origin;
 
@@ -44,6 +45,11 @@ fn steady(view: &View, name: &str) -> Option<Step> {
     (!enough).then(|| Step::wait(ScaleUp, Some(name), "Waiting to add a member", why))
 }
 
+/// Why a member that is added now could not run, as far as is known.
+pub(super) fn hindered(world: &World) -> Option<&str> {
+    world.hampered().or(world.unschedulable.as_deref())
+}
+
 /// What an addition waits for: the store refuses one while a voter is down.
 fn ready(view: &View, name: &str) -> Option<Step> {
     let wait = |why: String| Some(Step::wait(ScaleUp, Some(name), "Waiting to add a member", why));
@@ -56,7 +62,7 @@ fn ready(view: &View, name: &str) -> Option<Step> {
     if !view.all_healthy() {
         return wait(format!("not healthy: {}", view.unhealthy()));
     }
-    view.world.unschedulable.clone().and_then(wait)
+    hindered(view.world).and_then(|why| wait(why.to_string()))
 }
 
 /// A learner on its way is finished before anything else, unless it is to go or its pod does not work: one that is stuck

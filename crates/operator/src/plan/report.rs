@@ -72,9 +72,10 @@ fn degraded(view: &View, course: Option<&Course>) -> Sign {
         let founded = in_use(view.world);
         return sign(DEGRADED, founded, if founded { "NoQuorum" } else { "NotFounded" }, "No majority of members answers");
     }
-    match view.all_healthy() {
-        true => sign(DEGRADED, false, "AllHealthy", "Every voter answers and keeps up"),
-        false => sign(DEGRADED, true, "MemberUnhealthy", format!("not healthy: {}", view.unhealthy())),
+    match (view.all_healthy(), view.world.in_the_way.first()) {
+        (false, _) => sign(DEGRADED, true, "MemberUnhealthy", format!("not healthy: {}", view.unhealthy())),
+        (true, Some(obstacle)) => sign(DEGRADED, true, "InTheWay", obstacle.why.clone()),
+        (true, None) => sign(DEGRADED, false, "AllHealthy", "Every voter answers and keeps up"),
     }
 }
 

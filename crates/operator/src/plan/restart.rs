@@ -106,6 +106,9 @@ pub(super) fn await_quorum(view: &View) -> Option<Step> {
     if let Some(trouble) = trouble(world) {
         blocked_by = format!("{blocked_by}; {trouble}");
     }
+    if let Some(why) = world.hampered() {
+        blocked_by = format!("{blocked_by}; {why}");
+    }
     let lost: Vec<_> = world
         .members
         .iter()

@@ -162,12 +162,109 @@ fn a_paused_cluster_is_not_touched() {
     assert!(!plan(&world).reached);
 }
 
+fn theirs(to: Need) -> Obstacle {
+    Obstacle { why: format!("{to:?} is somebody else's"), to }
+}
+
+const FOR_CLIENTS: [Need; 3] = [Need::Object(Surrounding::ClientService), Need::Object(Surrounding::Connection), Need::Budget];
+
 #[test]
-fn names_that_belong_to_somebody_else_stop_everything() {
+fn nothing_is_begun_under_names_that_belong_to_somebody_else() {
+    for need in FOR_CLIENTS {
+        let mut world = settled(3);
+        (world.cluster.id, world.m("b").pod) = (None, None);
+        world.in_the_way = vec![theirs(need)];
+        assert!(waits(&world).contains("somebody else's"));
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_clients_keeps_no_member_from_being_healed() {
+    for need in FOR_CLIENTS {
+        let mut world = settled(3);
+        world.outdated = vec![Surrounding::ClientService, Surrounding::Connection];
+        world.budget = (need != Need::Budget).then_some(2);
+        world.in_the_way = vec![theirs(need)];
+        world.down("b");
+        world.m("b").pod = None;
+        assert_eq!(acts(&world), Action::CreatePod { name: "b".into(), start: Start::Existing });
+        world.m("b").volume = None;
+        assert_eq!(acts(&world), Action::RemoveMember { id: id(1) });
+        world.list().remove(1);
+        world.members.remove("b");
+        assert!(matches!(acts(&world), Action::CreateMember { origin: Origin::Added, .. }));
+    }
+}
+
+#[test]
+fn what_is_somebody_elses_is_named_and_never_applied() {
+    for need in FOR_CLIENTS {
+        let mut world = settled(3);
+        if let Need::Object(object) = need {
+            world.outdated = vec![object];
+        } else {
+            world.budget = None;
+        }
+        world.in_the_way = vec![theirs(need)];
+        assert!(waits(&world).contains("somebody else's"));
+    }
+}
+
+#[test]
+fn what_clients_use_is_mended_while_a_member_is_waited_for() {
     let mut world = settled(3);
-    world.m("b").pod = None;
-    world.in_the_way = vec!["Service c is somebody else's".into()];
+    world.down("b");
+    world.outdated = vec![Surrounding::ClientService];
+    assert_eq!(acts(&world), Action::Apply(Surrounding::ClientService));
+    world.outdated.clear();
+    world.m("c").volume.as_mut().unwrap().kept = Some(false);
+    assert_eq!(acts(&world), Action::KeepVolume { name: "c".into() });
+}
+
+#[test]
+fn members_that_could_not_work_are_not_added_nor_healthy_ones_taken_down() {
+    for need in [Need::Object(Surrounding::PeerService), Need::Certificates] {
+        let mut world = settled(3);
+        world.in_the_way = vec![theirs(need.clone())];
+        world.cluster.wanted.digest = "new".into();
+        assert!(waits(&world).contains("somebody else's"), "{need:?}");
+        world.cluster.wanted = Goal { replicas: 5, ..world.cluster.latched.clone().unwrap() };
+        world.budget = Some(3);
+        assert!(waits(&world).contains("somebody else's"), "{need:?}");
+        world = settled(3);
+        world.in_the_way = vec![theirs(need)];
+        world.down("b");
+        world.m("b").volume = None;
+        world.m("b").pod = None;
+        assert!(waits(&world).contains("another member could not run"));
+    }
+}
+
+#[test]
+fn a_volume_is_adopted_when_the_member_of_before_is_gone() {
+    let mut world = settled(3);
+    world.m("b").object = None;
+    world.in_the_way = vec![theirs(Need::Member("b".into()))];
     assert!(waits(&world).contains("somebody else's"));
+    world.in_the_way.clear();
+    assert!(matches!(acts(&world), Action::CreateMember { origin: Origin::Adopted, .. }));
+}
+
+#[test]
+fn what_is_slow_to_go_keeps_nobody_from_being_healed() {
+    let mut world = settled(3);
+    let pod = Pod { phase: Phase::Terminating, ready: false, counted: false, ..pod() };
+    let gone = Member { object: Some(object(3)), volume: Some(volume(3)), pod: Some(pod), word: None };
+    world.members.insert("d".into(), gone);
+    assert_eq!(acts(&world), Action::DeleteVolume { name: "d".into() });
+    world.m("d").volume.as_mut().unwrap().state = VolumeState::Deleting;
+    assert!(waits(&world).contains("pod d is still terminating"));
+    world.down("b");
+    (world.m("b").volume, world.m("b").pod) = (None, None);
+    assert_eq!(acts(&world), Action::RemoveMember { id: id(1) });
+    world.list().remove(1);
+    world.members.remove("b");
+    assert!(matches!(acts(&world), Action::CreateMember { origin: Origin::Added, .. }));
 }
 
 #[test]

@@ -86,6 +86,14 @@ fn a_volume_that_cannot_be_made_is_named_before_the_pod_that_waits_for_it() {
 }
 
 #[test]
+fn what_is_in_the_way_is_reported_also_when_no_member_is_kept_from_working() {
+    let mut world = settled(3);
+    world.in_the_way = vec![Obstacle { to: Need::Budget, why: "PodDisruptionBudget c was not made for this cluster".into() }];
+    assert_eq!(status(&world, DEGRADED), (Some(true), "InTheWay"));
+    assert_eq!(status(&world, PROGRESSING), (Some(true), "Waiting"));
+}
+
+#[test]
 fn what_takes_too_long_is_reported_as_stuck_and_still_waited_for() {
     let mut world = settled(3);
     world.down("b");
