@@ -47,7 +47,7 @@ impl Memory {
         let certificates = match &snapshot.certificates {
             None => None,
             Some(Ok(certificates)) => Some(self.certificates.insert(certificates.clone()).clone()),
-            // A Secret that was spoiled or deleted keeps nobody from being healed while those of before are good. The plan says which.
+            // The plan says which Secret was spoiled or deleted. Nobody is kept from being healed while those of before are good.
             Some(Err(_)) => match &self.certificates {
                 Some(before) => Some(before.clone()),
                 None => return Ok(members),

@@ -153,6 +153,18 @@ fn two_cluster_ids_or_a_corrupt_alarm_freeze_everything() {
 }
 
 #[test]
+fn two_members_of_one_id_freeze_everything() {
+    let mut world = settled(3);
+    world.m("c").word.as_mut().unwrap().member_id = id(1);
+    assert!(waits(&world).contains("b and c are both member 2"));
+    // Not only while both run.
+    let mut world = settled(3);
+    let copy = Member { volume: Some(Volume { uid: "copy".into(), ..volume(1) }), ..Member::default() };
+    world.members.insert("restored".into(), copy);
+    assert!(waits(&world).contains("b and restored are both member 2"));
+}
+
+#[test]
 fn a_paused_cluster_is_not_touched() {
     let mut world = settled(3);
     world.m("b").pod = None;
