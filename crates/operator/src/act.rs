@@ -18,7 +18,7 @@ use crate::api::{EtcdCluster, EtcdMember, EtcdMemberStatus, FIELD_OWNER, FINALIZ
 use crate::observe::{Snapshot, belongs};
 use crate::plan::ids::MemberId;
 use crate::plan::{Action, Record, Surrounding};
-use crate::render::{self, Scheme};
+use crate::render::{self, Family, Scheme};
 use crate::store::{Answers, Member, StoreError};
 
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,8 @@ impl Hands<'_> {
             Action::CreateVolume { name } => self.create(&render::claim(self.member(name)?, &cluster.spec.storage)).await,
             Action::Record { name, record } => self.record(name, record).await,
             Action::CreatePod { name, start } => {
-                let made = render::pod(self.member(name)?, self.target, *start, &self.snapshot.names);
+                let family = Family::of(self.snapshot.peer_service.as_ref());
+                let made = render::pod(self.member(name)?, self.target, *start, &self.snapshot.names, family);
                 self.create(&made.pod).await
             }
             Action::DeletePod { name } => self.delete(self.snapshot.pod(name)).await,
