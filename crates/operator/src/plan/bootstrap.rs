@@ -114,7 +114,7 @@ pub(super) fn disarm(view: &View) -> Option<Step> {
         }
         Some(_) if view.listed().is_some() => None,
         Some(_) => restart(view).or_else(|| {
-            let blocked_by = trouble_of(name, member).unwrap_or_else(|| format!("{name} is not back yet"));
+            let blocked_by = trouble_of(view, name, member).unwrap_or_else(|| format!("{name} is not back yet"));
             Some(Step::wait(Bootstrap, Some(name), why, blocked_by))
         }),
         None => restart(view),

@@ -8,7 +8,7 @@ use crate::api::Origin;
 
 pub(super) fn grow(view: &View) -> Option<Step> {
     if let Some(seat) = view.learners().find(|seat| !seat.name.is_empty()) {
-        return Some(caught_up(seat));
+        return Some(caught_up(view, seat));
     }
     let pending = view.world.members.iter().find(|(name, member)| {
         let unnamed = member.object.as_ref().is_some_and(|object| object.id.is_none() && object.origin == Origin::Added);
@@ -80,12 +80,12 @@ pub(super) fn advance(view: &View) -> Option<Step> {
         let action = Action::Promote { name: name.into(), id: seat.listed.id };
         return Some(Step::act(ScaleUp, Some(name), format!("Learner {name} has caught up: making it a voter"), action));
     }
-    (!broken(member)).then(|| caught_up(seat))
+    (!broken(member)).then(|| caught_up(view, seat))
 }
 
-fn caught_up(seat: &Seat) -> Step {
+fn caught_up(view: &View, seat: &Seat) -> Step {
     let name = seat.name;
-    let trouble = seat.member.and_then(|member| trouble_of(name, member));
+    let trouble = seat.member.and_then(|member| trouble_of(view, name, member));
     let blocked_by = trouble.unwrap_or_else(|| format!("{name} is not caught up"));
     Step::wait(ScaleUp, Some(name), format!("Waiting for learner {name} to catch up with the leader"), blocked_by)
 }

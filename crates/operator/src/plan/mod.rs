@@ -102,7 +102,7 @@ fn next(view: &View) -> Option<Step> {
     }
     match members(view) {
         Some(step) if step.action.is_some() => Some(step),
-        waiting => around(world).or(waiting).or_else(|| obstructed(world)),
+        waiting => around(world).or(waiting).or_else(|| record::written_by(view)).or_else(|| obstructed(world)),
     }
 }
 

@@ -145,6 +145,8 @@ pub struct Volume {
     pub token: Option<String>,
     pub member_id: Option<MemberId>,
     pub cluster_id: Option<ClusterId>,
+    /// The version of the last cluster at rest that wrote to it.
+    pub version: Option<String>,
     pub state: VolumeState,
     /// What happens to the data behind the claim when the claim is deleted; `None` while it is not bound.
     pub kept: Option<bool>,

@@ -299,6 +299,7 @@ impl State {
                 token: Some("token".into()),
                 member_id: volume.id.map(|id| MemberId(id.into())),
                 cluster_id: cluster_id(&volume.cluster),
+                version: Some("1.0.0".into()),
                 state: if volume.deleting { VolumeState::Deleting } else { VolumeState::Intact },
                 kept: Some(volume.kept),
                 trouble: None,
