@@ -103,8 +103,13 @@ pub(super) fn in_use(world: &World) -> bool {
 /// A process that was started to found would do so again whenever its volume has lost its contents: alone, with the same
 /// ids, beside members that hold the data. So its pod is made anew as one that never founds, before anybody can have written.
 pub(super) fn disarm(view: &View) -> Option<Step> {
-    let (name, member) = closed(view.world).filter(|_| view.world.cluster.id.is_some())?;
+    let (name, member) = closed(view.world)?;
     let why = "The store is founded: starting its first member anew as one that never founds another";
+    if view.world.cluster.id.is_none() {
+        // It is written with this very look. Nobody is added meanwhile: among several this member would not be found again.
+        let known = view.listed().is_some() && member.volume.as_ref().is_some_and(|volume| volume.cluster_id.is_some());
+        return known.then(|| Step::wait(Bootstrap, Some(name), why, "the status does not know of the store yet"));
+    }
     match &member.pod {
         Some(pod) if pod.phase == Phase::Terminating => {
             Some(Step::wait(Bootstrap, Some(name), why, format!("pod {name} is still terminating")))

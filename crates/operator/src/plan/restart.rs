@@ -35,7 +35,8 @@ fn create(view: &View, name: &str, member: &Member) -> Option<Step> {
     let world = view.world;
     let (object, volume) = (member.object.as_ref()?, member.volume.as_ref()?);
     let usable = volume.state == VolumeState::Intact && object.volume_uid.as_deref() == Some(&volume.uid);
-    if !usable || too_old(member, view.goal).is_some() || lost(member, world.cluster.replace_after, world.now).is_some() || removed(view, name, member) {
+    let lost = lost(member, world.cluster.replace_after, world.now).is_some();
+    if !usable || lost || removed(view, name, member) || too_old(member, view.goal).is_some() {
         return None;
     }
     let start = match (object.origin, object.id) {

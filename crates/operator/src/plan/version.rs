@@ -52,7 +52,8 @@ mod tests {
 
     #[test]
     fn only_what_is_known_to_be_older_is_refused() {
-        for (version, writer) in [("1.2.3", "1.2.9"), ("1.3.0", "1.2.9"), ("2.0.0", "1.9.0"), ("dev", "1.2.3"), ("1.2.3", "dev")] {
+        let readable = [("1.2.3", "1.2.9"), ("1.3.0", "1.2.9"), ("2.0.0", "1.9.0"), ("dev", "1.2.3"), ("1.2.3", "dev")];
+        for (version, writer) in readable {
             assert_eq!(too_old(version, writer), None, "{version} after {writer}");
         }
         assert!(too_old("1.2.9", "1.3.0").is_some_and(|why| why.contains("set spec.version to 1.3 or newer")));

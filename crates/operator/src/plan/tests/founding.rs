@@ -72,6 +72,18 @@ fn no_process_that_could_found_again_is_left_when_clients_are_let_in() {
 }
 
 #[test]
+fn nobody_is_added_before_the_first_member_is_one_that_never_founds() {
+    let mut world = settled(1);
+    (world.cluster.reached, world.cluster.id, world.budget) = (None, None, None);
+    (world.cluster.budget_enabled, world.outdated) = (false, vec![Surrounding::ClientService]);
+    (world.cluster.latched, world.cluster.wanted.replicas) = (None, 3);
+    world.m("a").pod.as_mut().unwrap().founds = true;
+    assert!(waits(&world).contains("the status does not know"));
+    world.cluster.id = plan(&world).cluster_id;
+    assert_eq!(acts(&world), Action::DeletePod { name: "a".into() });
+}
+
+#[test]
 fn a_recorded_store_is_never_founded_again() {
     let mut world = empty();
     world.cluster.id = Some(STORE);
