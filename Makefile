@@ -108,6 +108,7 @@ soak: export KEELSON_KUBE_CHURN ?= 1200
 soak: export KEELSON_CHAOS_SECONDS ?= 7200
 soak: export KEELSON_FAILOVERS ?= 30
 soak: export KEELSON_CROWD_SECONDS ?= 660
+soak: export KEELSON_API_SERVER_AWAY_SECONDS ?= 600
 soak: SIM_SECONDS = 7200
 soak: setup peers
 	$(CARGO) build --release --locked --workspace
