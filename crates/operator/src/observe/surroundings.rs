@@ -65,8 +65,8 @@ pub fn in_the_way(snapshot: &Snapshot) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let mut note = |to: Need, why: Option<String>| found.extend(why.map(|why| Obstacle { to, why }));
     note(Need::Object(Surrounding::PeerService), foreign(cluster, snapshot.peer_service.as_ref()));
-    note(Need::Certificates, snapshot.no_peer_certificates.clone());
     note(Need::Certificates, snapshot.certificates.as_ref().and_then(|certificates| certificates.as_ref().err().cloned()));
+    note(Need::Certificates, snapshot.no_peer_certificates.clone());
     for member in &snapshot.members {
         note(Need::Member(member.name_any()), foreign(cluster, Some(member)));
     }
