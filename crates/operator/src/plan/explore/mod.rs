@@ -159,7 +159,8 @@ fn rests_well(state: &State, decision: &Decision) -> Result<(), String> {
     if state.paused {
         return Ok(());
     }
-    if state.end.finalizer != (state.end.policy == DeletionPolicy::Delete) {
+    let frozen = decision.course.as_ref().is_some_and(|course| course.type_ == OperationType::Frozen);
+    if !frozen && state.end.finalizer != (state.end.policy == DeletionPolicy::Delete) {
         return Err("the finalizer is not as deletionPolicy asks".into());
     }
     let Some((needed, complete)) = happen::data(state) else {
