@@ -50,13 +50,7 @@ pub async fn failed(recorder: &Recorder, cluster: &impl Resource<DynamicType = (
     publish(recorder, cluster, EventType::Warning, "Failed", note).await;
 }
 
-async fn publish(
-    recorder: &Recorder,
-    cluster: &impl Resource<DynamicType = ()>,
-    type_: EventType,
-    reason: &str,
-    note: String,
-) {
+async fn publish(recorder: &Recorder, cluster: &impl Resource<DynamicType = ()>, type_: EventType, reason: &str, note: String) {
     // The API server takes at most 1024 bytes.
     let note = note.chars().take(500).collect();
     let event = Event { type_, reason: reason.into(), note: Some(note), action: "Reconcile".into(), secondary: None };
