@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub unbound: BTreeMap<String, String>,
     /// Read only when something is missing: there may be thousands.
     pub nodes: Option<Vec<Node>>,
+    /// Why they could not be. Without them no volume is taken for lost, and pods are made again all the same.
+    pub no_nodes: Option<String>,
     pub budget: Option<PodDisruptionBudget>,
     pub peer_service: Option<Service>,
     pub client_service: Option<Service>,
@@ -70,6 +72,7 @@ impl Snapshot {
             volumes: BTreeMap::new(),
             unbound: BTreeMap::new(),
             nodes: None,
+            no_nodes: None,
             budget: budgets.get_opt(&names.cluster).await.map_err(failed("the disruption budget"))?.map(lean),
             peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?.map(lean),
             client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?.map(lean),
@@ -91,8 +94,10 @@ impl Snapshot {
         }
         snapshot.unbound = unbound(client, &snapshot.claims).await;
         if !snapshot.calm() {
-            let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(failed("nodes"))?;
-            snapshot.nodes = Some(nodes.items);
+            match Api::<Node>::all(client.clone()).list(&ListParams::default()).await {
+                Ok(nodes) => snapshot.nodes = Some(nodes.items),
+                Err(error) => snapshot.no_nodes = Some(failed("nodes")(error).to_string()),
+            }
         }
         Ok(Some(snapshot))
     }

@@ -74,6 +74,7 @@ pub fn in_the_way(snapshot: &Snapshot) -> Vec<Obstacle> {
     note(Need::Object(Surrounding::ClientService), client);
     let connection = foreign(cluster, snapshot.connection.as_ref()).filter(|_| cluster.spec.connection_secret.enabled);
     note(Need::Object(Surrounding::Connection), connection);
+    note(Need::Nodes, snapshot.no_nodes.clone());
     note(Need::Budget, foreign(cluster, snapshot.budget.as_ref()).filter(|_| cluster.spec.pdb.enabled));
     found
 }

@@ -55,6 +55,8 @@ pub struct Obstacle {
 pub enum Need {
     Object(Surrounding),
     Budget,
+    /// To know which volumes are out of reach, and whether another member could run.
+    Nodes,
     /// The EtcdMember of that name.
     Member(String),
     /// What members show each other and their clients, and this operator shows them.

@@ -178,11 +178,12 @@ fn theirs(to: Need) -> Obstacle {
     Obstacle { why: format!("{to:?} is somebody else's"), to }
 }
 
-const FOR_CLIENTS: [Need; 3] = [Need::Object(Surrounding::ClientService), Need::Object(Surrounding::Connection), Need::Budget];
+const FOR_OTHERS: [Need; 4] =
+    [Need::Object(Surrounding::ClientService), Need::Object(Surrounding::Connection), Need::Budget, Need::Nodes];
 
 #[test]
 fn nothing_is_begun_under_names_that_belong_to_somebody_else() {
-    for need in FOR_CLIENTS {
+    for need in FOR_OTHERS {
         let mut world = settled(3);
         (world.cluster.id, world.m("b").pod) = (None, None);
         world.in_the_way = vec![theirs(need)];
@@ -191,8 +192,8 @@ fn nothing_is_begun_under_names_that_belong_to_somebody_else() {
 }
 
 #[test]
-fn what_is_in_the_way_of_clients_keeps_no_member_from_being_healed() {
-    for need in FOR_CLIENTS {
+fn what_is_in_the_way_of_others_keeps_no_member_from_being_healed() {
+    for need in FOR_OTHERS {
         let mut world = settled(3);
         world.outdated = vec![Surrounding::ClientService, Surrounding::Connection];
         world.budget = (need != Need::Budget).then_some(2);
@@ -210,12 +211,12 @@ fn what_is_in_the_way_of_clients_keeps_no_member_from_being_healed() {
 
 #[test]
 fn what_is_somebody_elses_is_named_and_never_applied() {
-    for need in FOR_CLIENTS {
+    for need in FOR_OTHERS {
         let mut world = settled(3);
-        if let Need::Object(object) = need {
-            world.outdated = vec![object];
-        } else {
-            world.budget = None;
+        match need {
+            Need::Object(object) => world.outdated = vec![object],
+            Need::Budget => world.budget = None,
+            _ => {}
         }
         world.in_the_way = vec![theirs(need)];
         assert!(waits(&world).contains("somebody else's"));
