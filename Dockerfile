@@ -1,4 +1,4 @@
-# One image for servers (keelson) and operator (keelson-operator): the programs, the libraries they load, nothing else.
+# One image for servers (keelson), command line (keelsonctl) and operator (keelson-operator): the programs, the libraries they load, nothing else.
 #
 #   docker build -t ghcr.io/keelson/keelson:0.1.0 .
 #

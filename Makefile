@@ -12,7 +12,7 @@ DATA ?= keelson-data
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
 	@echo "make test    set up and run every test (builds real etcd and Kubernetes to compare with)"
-	@echo "make build   release binaries in bin/"
+	@echo "make build   release binaries in bin/: keelson, keelsonctl, keelson-operator"
 	@echo "make image   the container image, in bin/image.tar"
 	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
 	@echo "make simulate  the cluster logic on a simulated network, clock and disk, for SIM_SECONDS=60"
@@ -35,7 +35,7 @@ setup-build:
 CARGO = ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" ROCKSDB_STATIC=1 cargo
 
 build: setup-build
-	$(CARGO) build --release --locked -p keelson-server -p keelson-operator
+	$(CARGO) build --release --locked -p keelson-server -p keelson-operator -p keelson-ctl
 	@mkdir -p bin
 	@for b in keelson keelsonctl keelson-operator; do \
 	  if [ -f $(RELEASE)/$$b ]; then cp $(RELEASE)/$$b bin/.$$b.new && mv bin/.$$b.new bin/$$b; fi; done
@@ -48,8 +48,8 @@ image: build
 run: build
 	@echo
 	@echo "Serving on http://localhost:$(PORT), data in ./$(DATA). Ctrl-C stops it. In another terminal:"
-	@echo "  etcdctl --endpoints localhost:$(PORT) put hello world"
-	@echo "  etcdctl --endpoints localhost:$(PORT) get hello"
+	@echo "  bin/keelsonctl --endpoints localhost:$(PORT) put hello world"
+	@echo "  bin/keelsonctl --endpoints localhost:$(PORT) get hello"
 	@echo "  curl -s http://localhost:$(PORT)/health"
 	@echo
 	bin/keelson --data-dir $(DATA) --listen-client-urls http://127.0.0.1:$(PORT) --advertise-client-urls http://127.0.0.1:$(PORT)
@@ -117,7 +117,7 @@ soak: setup peers
 	$(MAKE) e2e-node-if-able
 
 # Every target is a test in a module named fuzz. What libFuzzer finds lies in __fuzz__ beside the target.
-FUZZ_CRATES ?= api mvcc state storage consensus server
+FUZZ_CRATES ?= api mvcc state storage consensus snapshot server
 SECONDS ?= 60
 fuzz: setup-build
 	@set -eu; export ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" ROCKSDB_STATIC=1; \

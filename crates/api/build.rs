@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use protox::prost::Message;
+
 const FILES: &[&str] = &[
     "etcd/mvccpb.proto",
     "etcd/authpb.proto",
@@ -19,6 +21,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let root = Path::new("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
     let descriptors = protox::compile(FILES.iter().map(|f| root.join(f)), [root])?;
+    // For who reads and writes messages by the names of their fields; comments are of no use there.
+    let mut bare = descriptors.clone();
+    bare.file.iter_mut().for_each(|file| file.source_code_info = None);
+    std::fs::write(Path::new(&std::env::var("OUT_DIR")?).join("descriptors.bin"), bare.encode_to_vec())?;
     let services = "#[cfg(feature = \"services\")]";
     tonic_prost_build::configure()
         .bytes(".")

@@ -58,17 +58,26 @@ pub(crate) fn cache_dir() -> Result<PathBuf> {
     Ok(base.join("keelson"))
 }
 
-/// `KEELSON_BIN`, or the binary of the profile that the running executable was built with.
 fn keelson() -> Result<PathBuf> {
-    let path = match env::var_os("KEELSON_BIN") {
+    own("keelson", "KEELSON_BIN")
+}
+
+/// Keelson's command line.
+pub fn keelsonctl() -> Result<PathBuf> {
+    own("keelsonctl", "KEELSONCTL_BIN")
+}
+
+/// What the variable names, or the binary of the profile that the running executable was built with.
+fn own(name: &str, variable: &str) -> Result<PathBuf> {
+    let path = match env::var_os(variable) {
         Some(path) => PathBuf::from(path),
         None => {
             let exe = env::current_exe().context("the path of the running executable")?;
-            profile_dir(&exe).join("keelson")
+            profile_dir(&exe).join(name)
         }
     };
     if !path.is_file() {
-        bail!("{} is missing: build the server with the same profile, or set KEELSON_BIN", path.display());
+        bail!("{} is missing: build it with the same profile, or set {variable}", path.display());
     }
     Ok(path)
 }

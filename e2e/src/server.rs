@@ -13,6 +13,7 @@ use keelson_api::etcdserverpb::RangeRequest;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::chaos::network::Seat;
@@ -394,7 +395,8 @@ impl Server {
         Ok(shell)
     }
 
-    /// Ready means that a linearizable read is answered: there is a leader and it applies.
+    /// Ready means that a linearizable read is answered: there is a leader and it applies. Where users are asked for, who
+    /// comes without one is told so, after the proof.
     pub async fn ready(&mut self) -> Result<()> {
         let (name, url) = (self.program.name(), self.client_url());
         wait::until(&format!("{name} answers on {url}"), START_LIMIT, async || {
@@ -409,7 +411,10 @@ impl Server {
             let mut kv = KvClient::new(channel);
             let mut request = tonic::Request::new(RangeRequest { key: "ready".into(), ..Default::default() });
             request.set_timeout(Duration::from_secs(1));
-            Ok(kv.range(request).await.is_ok())
+            Ok(match kv.range(request).await {
+                Ok(_) => true,
+                Err(e) => e.code() == Code::PermissionDenied || e.message() == "etcdserver: user name is empty",
+            })
         })
         .await
     }

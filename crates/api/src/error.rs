@@ -92,6 +92,10 @@ errors! {
     InvalidAuthToken Unauthenticated "etcdserver: invalid auth token";
     InvalidAuthMgmt InvalidArgument "etcdserver: invalid auth management";
     AuthOldRevision InvalidArgument "etcdserver: revision of auth store is old";
+    // etcd has no status for the next three, which travel as Unknown with the text of the library beneath.
+    NoPasswordUser Unknown "auth: authentication failed, password was given for no password user";
+    PasswordTooLong Unknown "bcrypt: password length exceeds 72 bytes";
+    VerifyOnlyKey Unknown "auth: token signing attempted with verify-only key";
     NoLeader Unavailable "etcdserver: no leader";
     NotLeader FailedPrecondition "etcdserver: not leader";
     LeaderChanged Unavailable "etcdserver: leader changed";

@@ -3,10 +3,11 @@
 use keelson_fuzz::{Damage, damaged, target};
 use prost::Message;
 
+use crate::authpb::{Role, User};
 use crate::etcdserverpb::request_op::Request;
 use crate::etcdserverpb::{
-    AlarmRequest, CompactionRequest, DeleteRangeRequest, LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
-    WatchRequest,
+    AlarmRequest, AuthRoleGrantPermissionRequest, AuthUserAddRequest, AuthenticateRequest, CompactionRequest, DeleteRangeRequest,
+    LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchRequest,
 };
 use crate::keelson::{AppliedRow, Command, LeaseRow, MemberAttributes, MembershipRow};
 
@@ -27,6 +28,11 @@ fn check_all(bytes: &[u8]) {
     check::<WatchRequest>(bytes);
     check::<LeaseGrantRequest>(bytes);
     check::<AlarmRequest>(bytes);
+    check::<AuthenticateRequest>(bytes);
+    check::<AuthUserAddRequest>(bytes);
+    check::<AuthRoleGrantPermissionRequest>(bytes);
+    check::<User>(bytes);
+    check::<Role>(bytes);
     check::<Command>(bytes);
     check::<AppliedRow>(bytes);
     check::<MembershipRow>(bytes);

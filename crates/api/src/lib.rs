@@ -1,14 +1,18 @@
-//! The wire contract: messages and services generated from `proto/`, ids with a type of their own,
-//! and the one table that maps errors to gRPC codes and texts.
+//! The wire contract: messages and services generated from `proto/`, ids with a type of their own
+//! and by etcd's rules, and the one table that maps errors to gRPC codes and texts.
 
 mod error;
 pub mod format;
 #[cfg(test)]
 mod fuzz;
+pub mod identity;
 mod ids;
 
 pub use error::{Code, Error};
 pub use ids::{LeaseId, Revision};
+
+/// What all messages and services look like: an encoded `FileDescriptorSet`.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
 /// Keys, values and events.
 #[allow(missing_docs, clippy::all)]

@@ -98,7 +98,8 @@ impl<B: Backend> Apply for Applier<B> {
                     let mut replies = Replies::new();
                     for command in commands {
                         let command = codec::decode_command(command?)?;
-                        replies.push(self.machine.apply(&command, term).map_err(io::Error::other)?);
+                        let reply = self.machine.apply(&command, term, entry.log_id.index).map_err(io::Error::other)?;
+                        replies.push(reply);
                     }
                     if let Some(waiting) = self.pending.take(id) {
                         answers.waiting.push((waiting, replies));

@@ -34,7 +34,7 @@ pub(crate) fn encode_entry(entry: &RaftEntry) -> Bytes {
     };
     let mut row = BytesMut::with_capacity(payload.len() + 9);
     row.put_u8(kind);
-    row.put_u64(*entry.log_id.committed_leader_id().clone());
+    row.put_u64(**entry.log_id.committed_leader_id());
     row.put(payload);
     row.freeze()
 }

@@ -16,6 +16,7 @@ mod node;
 mod pending;
 mod propose;
 mod read_index;
+mod restored;
 #[cfg(feature = "simulation")]
 mod seeded;
 mod serve;
@@ -31,6 +32,7 @@ pub use apply::Observer;
 pub use disk::{Done, LogDisk};
 pub use fit::{check_reach, fit_log};
 pub use members::{Configuration, Progress};
-pub use node::{Node, NodeError, NodeOptions, Status};
+pub use node::{Around, Node, NodeError, NodeOptions, Status};
+pub use restored::begin_with_state;
 pub use snapshot::{Checkpoint, MakeCheckpoint};
 pub use transport::{Answer, MESSAGE_ROOM, PeerError, Replies, Requests, Transport};

@@ -250,7 +250,7 @@ impl RaftNetworkV2<Types> for Peer {
             let reply = reply.map_err(|e| unreachable(e.to_string()))?;
             match reply.higher_vote {
                 Some(higher) => wire::to_vote(Some(higher)).map_err(|e| unreachable(e.to_string())),
-                None if reply.complete => Ok(vote.clone()),
+                None if reply.complete => Ok(vote),
                 None => Err(unreachable("the checkpoint has not arrived whole".into())),
             }
         };

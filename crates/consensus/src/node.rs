@@ -109,6 +109,16 @@ pub struct Node {
     election: Duration,
 }
 
+/// What a member calls, beyond its own log and state.
+pub struct Around {
+    /// Is told of what has been applied.
+    pub observer: Arc<dyn Observer>,
+    /// Reaches the other members.
+    pub transport: Arc<dyn Transport>,
+    /// Makes the state that a member too far behind is sent.
+    pub checkpoint: MakeCheckpoint,
+}
+
 impl Node {
     /// Starts the member on its log and state. Returns once everything that is known to be committed
     /// has been applied, so that no read goes back in time.
@@ -118,9 +128,7 @@ impl Node {
         machine: Machine<B>,
         position: Position,
         flushed: impl Fn() -> io::Result<Position> + Send + Sync + 'static,
-        observer: Arc<dyn Observer>,
-        transport: Arc<dyn Transport>,
-        checkpoint: MakeCheckpoint,
+        around: Around,
     ) -> Result<Self, NodeError> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(threads(options, &position)?)
@@ -128,7 +136,7 @@ impl Node {
             .thread_name("raft")
             .enable_all()
             .build()?;
-        let node = runtime.block_on(Self::open(options, log, machine, position, flushed, observer, transport, checkpoint))?;
+        let node = runtime.block_on(Self::open(options, log, machine, position, flushed, around))?;
         *node.runtime.lock() = Some(runtime);
         Ok(node)
     }
@@ -140,10 +148,9 @@ impl Node {
         machine: Machine<B>,
         position: Position,
         flushed: impl Fn() -> io::Result<Position> + Send + Sync + 'static,
-        observer: Arc<dyn Observer>,
-        transport: Arc<dyn Transport>,
-        checkpoint: MakeCheckpoint,
+        around: Around,
     ) -> Result<Self, NodeError> {
+        let Around { observer, transport, checkpoint } = around;
         let log = Log::new(log)?;
         let pending = Arc::new(Pending::new(options.run));
         let applier = Applier::new(machine, position.clone(), observer.clone(), pending.clone());
@@ -210,6 +217,11 @@ impl Node {
         m.state == openraft::ServerState::Leader
             && m.membership_config.membership().nodes().map(|(id, _)| *id).eq([self.member_id])
             && *self.applied.borrow() >= alone_since.max(self.found)
+    }
+
+    /// Waits until this entry has been applied here; false if that cannot be any more. Bounded in time by the caller.
+    pub async fn has_applied(&self, index: u64) -> bool {
+        self.applied.clone().wait_for(|applied| *applied >= index).await.is_ok()
     }
 
     /// Where this member stands.

@@ -110,10 +110,10 @@ impl Node {
         }
         let (ours, committed) = self
             .raft
-            .with_raft_state(|state| (state.vote_ref().clone(), state.local_committed().map_or(0, |id| id.index)))
+            .with_raft_state(|state| (*state.vote_ref(), state.local_committed().map_or(0, |id| id.index)))
             .await
             .map_err(failed)?;
-        if !(theirs >= ours) {
+        if theirs.partial_cmp(&ours).is_none_or(std::cmp::Ordering::is_lt) {
             return Ok(Err(wire::vote(&ours)));
         }
         self.heard.now();

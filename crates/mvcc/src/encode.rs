@@ -50,6 +50,11 @@ fn put_integer(out: &mut BytesMut, field: u8, value: u64) {
 pub(crate) fn put_kv(out: &mut BytesMut, key: &[u8], meta: &KeyMeta, value: &[u8]) {
     out.put_u8(KVS);
     encode_varint(body_len(key.len(), meta, value.len()) as u64, out);
+    put_version(out, key, meta, value);
+}
+
+/// Appends a version as a `KeyValue`.
+pub(crate) fn put_version(out: &mut BytesMut, key: &[u8], meta: &KeyMeta, value: &[u8]) {
     put_bytes(out, 0x0a, key);
     for (field, integer) in integers(meta) {
         put_integer(out, field, integer);

@@ -9,7 +9,9 @@
 mod backend;
 mod compaction;
 mod encode;
+mod export;
 mod hash;
+mod import;
 mod index;
 mod key;
 mod list;
@@ -23,7 +25,9 @@ pub mod watch;
 mod write;
 
 pub use backend::{Backend, Cursor, GetError, ReadMode, StorageError, Table, WriteBatch};
+pub use export::{Marks, Retained, Versions};
 pub use hash::HashResult;
+pub use import::{Import, ImportError};
 pub use index::KeyMeta;
 pub use key::{KeyRange, prefix_end};
 pub use list::List;

@@ -5,13 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use keelson_api::format;
 use keelson_api::keelson::MemberAttributes;
+use keelson_api::{format, identity};
 use keelson_storage::{DataDir, Identity};
 use serde::Deserialize;
 
 use crate::config::{Config, Discovery};
-use crate::identity;
 use crate::peer::{self, Dialer};
 
 /// How long one member of the cluster may take to say who belongs to it.

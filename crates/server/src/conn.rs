@@ -1,5 +1,5 @@
 //! One connection: its first bytes tell HTTP/2 from HTTP/1, and each request goes to gRPC or to
-//! plain HTTP by its content type.
+//! plain HTTP by its content type and its path.
 
 mod gather;
 
@@ -12,22 +12,24 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use h2::RecvStream;
 use h2::server::SendResponse;
-use http::Request;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use hyper::body::{Body, Incoming};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::OwnedSemaphorePermit;
 
 use self::gather::{Outlet, gather};
 use crate::config::Config;
-use crate::grpc::{Call, Respond, is_grpc};
+use crate::grpc::{Call, Respond, Sender, is_grpc};
+use crate::http::{Download, Front, Upload};
 use crate::member::Member;
 use crate::metrics::Metrics;
-use crate::{http as plain, peer, services};
+use crate::{peer, services};
 
 /// What HTTP/2 clients say first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -46,6 +48,10 @@ const MAX_FRAME: u32 = 256 << 10;
 pub enum Surface {
     /// gRPC and HTTP.
     Client,
+    /// gRPC only, when clients have ports for HTTP.
+    Calls,
+    /// What clients may ask over HTTP, apart from gRPC.
+    Http,
     /// What members ask of each other.
     Peer,
     /// HTTP only.
@@ -54,6 +60,12 @@ pub enum Surface {
 
 /// Connections that are being served.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+/// A connection's place among those that there may be: it is taken until all that came of it has ended.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    _counted: Counted,
+}
 
 struct Counted;
 
@@ -70,6 +82,13 @@ impl Drop for Counted {
     }
 }
 
+/// What is known of a client that has come over TLS.
+#[derive(Clone, Default)]
+pub struct Secure {
+    /// The user that its certificate names, if certificates name users.
+    pub certificate_name: Option<Arc<str>>,
+}
+
 /// Lets connections finish when the process stops, for a while.
 pub async fn drain(_: &Member) {
     let deadline = tokio::time::Instant::now() + DRAIN;
@@ -83,19 +102,28 @@ pub async fn serve(
     mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     member: Arc<Member>,
     surface: Surface,
-    _permit: OwnedSemaphorePermit,
+    secure: Option<Secure>,
+    permit: OwnedSemaphorePermit,
 ) {
-    let _counted = Counted::new();
+    let place = Place { _permit: permit, _counted: Counted::new() };
     let first = tokio::time::timeout(FIRST_BYTES, first_bytes(&mut io)).await;
     let Ok(Ok((bytes, is_http2))) = first else { return };
     // What members say to each other is counted by member, elsewhere.
-    let metrics = (surface == Surface::Client).then(|| member.metrics.clone());
+    let of_clients = matches!(surface, Surface::Client | Surface::Calls | Surface::Http);
+    let metrics = of_clients.then(|| member.metrics.clone());
     let io = Counting { head: bytes.into(), io, metrics };
-    if is_http2 {
-        http2(io, member, surface).await;
-    } else {
-        http1(io, member, surface).await;
+    let front = Arc::new(Front::new(member, surface, secure, Some(place)));
+    match (is_http2, surface) {
+        (true, _) => http2(io, front).await,
+        // Calls have no HTTP/1.
+        (false, Surface::Calls) => {}
+        (false, _) => http1(io, front).await,
     }
+}
+
+/// Serves a connection that begins in this process and is for calls only.
+pub fn inside(io: DuplexStream, member: Arc<Member>) -> BoxFuture<'static, ()> {
+    Box::pin(http2(io, Arc::new(Front::new(member, Surface::Calls, Some(Secure::default()), None))))
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
@@ -116,8 +144,9 @@ async fn first_bytes(io: &mut (impl AsyncRead + Unpin)) -> io::Result<(Vec<u8>, 
     Ok((head, true))
 }
 
-async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
+async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, front: Arc<Front>) {
     let (io, outlet) = gather(io);
+    let member = front.member.clone();
     let handshake = h2::server::Builder::new()
         .initial_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
@@ -137,7 +166,7 @@ async fn http2(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member:
         tokio::select! {
             accepted = driven(&outlet, |cx| connection.poll_accept(cx)) => match accepted {
                 Some(Some(Ok((request, respond)))) => {
-                    tokio::spawn(request_of_http2(member.clone(), request, respond, surface));
+                    tokio::spawn(request_of_http2(front.clone(), request, respond));
                 }
                 // The client is gone or has broken the protocol, and has been told.
                 Some(Some(Err(_)) | None) | None => break,
@@ -183,47 +212,74 @@ async fn unanswered_ping(ping: Option<h2::PingPong>, config: &Config) {
     }
 }
 
-async fn request_of_http2(member: Arc<Member>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>, surface: Surface) {
+async fn request_of_http2(front: Arc<Front>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let (head, body) = request.into_parts();
     let of_grpc = head.headers.get(http::header::CONTENT_TYPE).is_some_and(|v| is_grpc(v.as_bytes()));
-    // What is posted can be nothing but a call, if a bad one: plain HTTP has nothing to post to.
-    if surface != Surface::Metrics && (of_grpc || head.method == http::Method::POST) {
+    // What is posted can be nothing but a call, if a bad one: only the gateway has something else to post to.
+    let may_be_call = of_grpc || (head.method == Method::POST && !front.is_gateways(head.uri.path()));
+    let is_call = match front.surface {
+        Surface::Client | Surface::Peer => may_be_call,
+        Surface::Calls => true,
+        Surface::Http | Surface::Metrics => false,
+    };
+    if is_call {
         let path = head.uri.path_and_query().map_or("", http::uri::PathAndQuery::as_str);
         let mut respond = Respond::new(respond);
+        let member = front.member.clone();
         match Call::new(&head.method, head.headers) {
-            Ok(call) if surface == Surface::Peer => peer::serve(member, path, call, body, respond).await,
-            Ok(call) => services::serve(member, path, call, body, respond).await,
+            Ok(call) if front.surface == Surface::Peer => peer::serve(member, path, call, body, respond).await,
+            Ok(call) => {
+                let certificate_name = front.certificate_name();
+                services::serve(member, path, Call { certificate_name, ..call }, body, respond).await;
+            }
             Err((http, status)) => drop(respond.refuse_as(http, &status)),
         }
         return;
     }
-    let is_head = head.method == http::Method::HEAD;
-    let answer = plain::route(&member, surface, &head.method, head.uri.path(), head.uri.query().unwrap_or(""));
-    let (answer, body) = answer.await.into_parts();
+    let is_head = head.method == Method::HEAD;
+    // Boxed, so that it is not part of what every call takes.
+    let answer = Box::pin(front.answer(head, Upload::Http2(body), None));
+    let answer = tokio::select! {
+        answer = answer => answer,
+        _ = poll_fn(|cx| respond.poll_reset(cx)) => return,
+    };
+    send_by_http2(answer, is_head, respond).await;
+}
+
+/// Sends an answer as the client takes it, for as long as it does.
+async fn send_by_http2(answer: Response<Download>, is_head: bool, mut respond: SendResponse<Bytes>) {
+    let (head, mut body) = answer.into_parts();
+    let is_whole = is_head || body.is_end_stream();
     // A failed send means that the client is gone.
-    if let Ok(mut stream) = respond.send_response(http::Response::from_parts(answer, ()), body.is_empty() || is_head)
-        && !body.is_empty()
-        && !is_head
-    {
-        let _ = stream.send_data(body, true);
+    let Ok(stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
+    if is_whole {
+        return;
+    }
+    let mut sender = Sender::new(stream);
+    loop {
+        let frame = tokio::select! {
+            frame = body.frame() => frame,
+            () = sender.reset() => return,
+        };
+        let Some(piece) = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()) else { return sender.close() };
+        if sender.send_framed(piece).await.is_err() {
+            return;
+        }
     }
 }
 
-async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, member: Arc<Member>, surface: Surface) {
-    let stopping = member.clone();
+async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, front: Arc<Front>) {
+    let stopping = front.member.clone();
     let service = service_fn(move |request: Request<Incoming>| {
-        let member = member.clone();
-        async move {
-            let uri = request.uri();
-            let answer = plain::route(&member, surface, request.method(), uri.path(), uri.query().unwrap_or("")).await;
-            Ok::<_, std::convert::Infallible>(answer.map(Full::new))
-        }
+        let front = front.clone();
+        async move { Ok::<_, std::convert::Infallible>(front.answer_http1(request).await) }
     });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(FIRST_BYTES)
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(io), service);
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // Whatever went wrong was the client's; there is nothing to do about it.

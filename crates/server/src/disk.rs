@@ -48,10 +48,25 @@ impl Disk {
         }
         self.low.load(Ordering::Relaxed)
     }
+
+    /// Whether so many bytes can be written without the disk becoming low by them.
+    pub fn has_room_for(&self, bytes: u64) -> bool {
+        let left = |s: StatVfs| free(&s).checked_sub(bytes).is_some_and(|left| left >= reserve(total(&s)));
+        // A file system that cannot be asked says so at the write.
+        rustix::fs::statvfs(&self.path).map_or(true, left)
+    }
 }
 
 fn is_low(s: &StatVfs) -> bool {
-    s.f_bavail.saturating_mul(s.f_frsize) < reserve(s.f_blocks.saturating_mul(s.f_frsize))
+    free(s) < reserve(total(s))
+}
+
+const fn free(s: &StatVfs) -> u64 {
+    s.f_bavail.saturating_mul(s.f_frsize)
+}
+
+const fn total(s: &StatVfs) -> u64 {
+    s.f_blocks.saturating_mul(s.f_frsize)
 }
 
 #[cfg(test)]

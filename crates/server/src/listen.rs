@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::{Address, Config, ListenUrl};
-use crate::conn::{self, Surface};
+use crate::conn::{self, Secure, Surface};
 use crate::member::Member;
 use crate::tls;
 
@@ -150,14 +150,14 @@ impl Accepted {
                     Some(tls) if !door.takes_plain || begins_handshake(&stream).await => {
                         Box::pin(serve_secure(tls, stream, Some(from), member, surface, permit)).await;
                     }
-                    _ => conn::serve(stream, member, surface, permit).await,
+                    _ => conn::serve(stream, member, surface, None, permit).await,
                 }
             }
             Accept::Unix(stream) => {
                 let Ok(stream) = UnixStream::from_std(stream) else { return };
                 match door.tls {
                     Some(tls) => Box::pin(serve_secure(tls, stream, None, member, surface, permit)).await,
-                    None => conn::serve(stream, member, surface, permit).await,
+                    None => conn::serve(stream, member, surface, None, permit).await,
                 }
             }
         }
@@ -173,7 +173,8 @@ async fn serve_secure(
     permit: OwnedSemaphorePermit,
 ) {
     if let Some(io) = tls.accept(io, from).await {
-        conn::serve(io, member, surface, permit).await;
+        let certificate_name = tls.user_of(&io);
+        conn::serve(io, member, surface, Some(Secure { certificate_name }), permit).await;
     }
 }
 

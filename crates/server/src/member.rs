@@ -17,7 +17,7 @@ use keelson_state::{Applied, Reply, Shared};
 use keelson_storage::{LogWaits, StateBackend};
 use parking_lot::Mutex;
 use prometheus::IntGauge;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 
 use crate::config::Config;
 use crate::corruption::{KeptHashes, Scans};
@@ -27,6 +27,7 @@ use crate::lessor::Lessor;
 use crate::metrics::{Metrics, Snapshot};
 use crate::overdue;
 use crate::peer::{Book, PeerTransport, Speaker};
+use crate::users::{Asker, Tokens};
 
 /// Replicated state of this process.
 pub type State = Shared<StateBackend>;
@@ -59,6 +60,8 @@ pub struct Member {
     pub hub: Hub<StateBackend>,
     /// Lease clocks.
     pub lessor: Arc<Lessor>,
+    /// Tokens of users.
+    pub tokens: Arc<Tokens>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Wakes the remover of compacted versions, and those that wait for it.
@@ -79,6 +82,8 @@ pub struct Member {
     pub scans: Scans,
     /// The files of the state store are being rewritten.
     pub defragmenting: Arc<AtomicBool>,
+    /// How many more snapshots may be sent at a time.
+    pub snapshots: Arc<Semaphore>,
 }
 
 /// Why a run of the member ends, other than by a signal.
@@ -121,12 +126,14 @@ pub struct Removal {
     pub failed: AtomicBool,
 }
 
-/// Carries what was applied to watchers, lease clocks and counters.
+/// Carries what was applied to watchers, lease clocks, tokens and counters.
 pub struct Publisher {
     /// Watchers.
     pub hub: Hub<StateBackend>,
     /// Lease clocks.
     pub lessor: Arc<Lessor>,
+    /// Tokens of users.
+    pub tokens: Arc<Tokens>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// The remover.
@@ -164,6 +171,9 @@ impl Observer for Publisher {
         applied.granted.iter().for_each(|(id, ttl)| self.lessor.granted(*id, *ttl, 0));
         applied.revoked.iter().for_each(|id| self.lessor.revoked(*id));
         self.hub.publish(applied.transactions.into_iter().map(|t| (t.revision, t.events)));
+        if !applied.tokens.is_empty() {
+            self.tokens.follow(applied.tokens);
+        }
         if applied.compacted {
             self.removal.wanted.notify_one();
         }
@@ -224,11 +234,17 @@ impl Member {
         self.header(header.map_or_else(|| self.state.store.revision(), |h| h.revision))
     }
 
-    /// Proposes an action and waits for what it answers.
-    pub async fn propose(&self, action: Action) -> Result<Reply, Error> {
+    /// Proposes what this member wants by itself, and waits for what it answers.
+    pub fn propose(&self, action: Action) -> impl Future<Output = Result<Reply, Error>> {
+        self.propose_for(None, action)
+    }
+
+    /// Proposes what somebody asks for: whether it may is looked at once more when it is applied.
+    pub async fn propose_for(&self, asker: Option<Asker>, action: Action) -> Result<Reply, Error> {
         // Left out while it is the oldest, which every build understands.
         let format = Some(self.state.format()).filter(|f| *f > format::OLDEST).unwrap_or_default();
-        let command = Command { action: Some(action), format, ..Command::default() };
+        let Asker { user, revision: auth_revision } = asker.unwrap_or_default();
+        let command = Command { user, auth_revision, action: Some(action), format };
         if prost::Message::encoded_len(&command) > self.config.max_request_bytes {
             return Err(Error::RequestTooLarge);
         }
@@ -343,6 +359,7 @@ impl Member {
             revision: store.revision(),
             compacted: store.compacted(),
             watchers: self.hub.watchers(),
+            auth_revision: self.state.users().revision(),
         }
     }
 

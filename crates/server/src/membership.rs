@@ -6,14 +6,14 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use keelson_api::Error;
 use keelson_api::etcdserverpb::{MemberAddRequest, MemberUpdateRequest};
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::{ClusterVersion, MemberAdd, MemberPromote, MemberRemove, MemberUpdate, peer};
+use keelson_api::{Error, identity};
 use keelson_consensus::Configuration;
 
 use crate::member::{End, Member};
-use crate::{identity, version};
+use crate::version;
 
 /// A member counts as healthy once it has been reachable for so long.
 const HEALTHY: Duration = Duration::from_secs(5);
@@ -63,7 +63,8 @@ fn may_add(member: &Member, is_learner: bool) -> Result<(), Error> {
     let voters = Voters::of(member);
     let (count, started) = (voters.all.len(), voters.started());
     // One started member may become two, or no cluster could grow.
-    if !is_learner && !(started == 1 && count == 1) && started < quorum(count + 1) {
+    let grows_from_one = started == 1 && count == 1;
+    if !is_learner && !grows_from_one && started < quorum(count + 1) {
         return Err(Error::MemberNotEnoughStarted);
     }
     if count > 1 && voters.reachable(member) < quorum(count + 1) {

@@ -106,6 +106,7 @@ struct Gauges {
     revision: IntGauge,
     compacted: IntGauge,
     watchers: IntGauge,
+    auth_revision: IntGauge,
     resident: IntGauge,
     cpu_seconds: Gauge,
     fd_used: IntGauge,
@@ -130,6 +131,7 @@ pub struct Snapshot {
     pub revision: i64,
     pub compacted: i64,
     pub watchers: usize,
+    pub auth_revision: u64,
 }
 
 struct Maker<'a>(&'a Registry);
@@ -221,6 +223,7 @@ impl Metrics {
             revision: m.gauge("etcd_debugging_mvcc_current_revision", "Current revision."),
             compacted: m.gauge("etcd_debugging_mvcc_compact_revision", "Compacted revision."),
             watchers: m.gauge("etcd_debugging_mvcc_watcher_total", "Watchers."),
+            auth_revision: m.gauge("etcd_debugging_auth_revision", "Auth revision."),
             resident: m.gauge("process_resident_memory_bytes", "Resident memory in bytes."),
             cpu_seconds: m.add(Gauge::new("process_cpu_seconds_total", "User and system CPU time in seconds.")),
             fd_used: m.gauge("os_fd_used", "Open file descriptors."),
@@ -313,6 +316,7 @@ impl Metrics {
         g.revision.set(now.revision);
         g.compacted.set(now.compacted);
         g.watchers.set(int(now.watchers));
+        g.auth_revision.set(int(now.auth_revision));
         let process = crate::process::usage();
         g.resident.set(int(process.resident_bytes));
         g.cpu_seconds.set(process.cpu_seconds);
@@ -343,6 +347,7 @@ mod tests {
             "etcd_server_heartbeat_send_failures_total 0",
             "etcd_server_slow_apply_total 0",
             "etcd_server_slow_read_indexes_total 0",
+            "etcd_debugging_auth_revision 0",
             "etcd_server_learner_promote_successes 0",
             "etcd_server_feature_enabled{name=\"InitialCorruptCheck\",stage=\"ALPHA\"} 0",
             "grpc_server_handled_total{grpc_code=\"OK\",grpc_method=\"Put\"",

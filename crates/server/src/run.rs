@@ -11,7 +11,7 @@ use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::SnapshotFile;
 use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes, OnlyMember};
 use keelson_api::{Error, format};
-use keelson_consensus::{Checkpoint, MakeCheckpoint, Node, NodeOptions, check_reach, fit_log};
+use keelson_consensus::{Around, Checkpoint, MakeCheckpoint, Node, NodeOptions, check_reach, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
 use keelson_state::{Machine, Position};
@@ -31,7 +31,9 @@ use crate::listen::{self, Workers};
 use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
+use crate::services::SNAPSHOTS_AT_ONCE;
 use crate::tls::Tls;
+use crate::users::Tokens;
 use crate::{background, corruption, discovery, exit, handover, logging, membership, overdue, version};
 
 /// How often a member that joins looks whether it is known.
@@ -85,6 +87,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
     let files = Files::divide(files::raise_limit(), threads).map_err(anyhow::Error::msg)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).thread_name("main").enable_all().build()?;
     let tls = Tls::open(&config).map_err(anyhow::Error::msg)?;
+    let tokens = Arc::new(Tokens::open(&config).map_err(anyhow::Error::msg)?);
     // Ports first: a port in use must not cost a start of the store.
     let listeners = runtime.block_on(async { bind_all(&config, &tls) })?;
     let data_dir = Arc::new(DataDir::open(&config.data_dir)?);
@@ -96,7 +99,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
         config.initial_cluster = found;
     }
     let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir, &dialer))?;
-    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files, &runtime)?);
+    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files, tokens, &runtime)?);
 
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
@@ -123,7 +126,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
         None => {
             let (clients, probes) = (Arc::new(Semaphore::new(files.clients)), Arc::new(Semaphore::new(files::PROBES)));
             for (listener, surface) in others {
-                let room = if surface == Surface::Client { &clients } else { &probes };
+                let room = if surface == Surface::Metrics { &probes } else { &clients };
                 runtime.spawn(Workers::accept(workers.clone(), listener, surface, room.clone()));
             }
             runtime.spawn(background::expire_leases(member.clone()));
@@ -153,8 +156,10 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
 type Listeners = Vec<(listen::Listener, Surface)>;
 
 fn bind_all(config: &Config, tls: &Tls) -> anyhow::Result<Listeners> {
+    let of_clients = if config.listen_client_http.is_empty() { Surface::Client } else { Surface::Calls };
     let ports = [
-        (&config.listen_client, &tls.clients, Surface::Client),
+        (&config.listen_client, &tls.clients, of_clients),
+        (&config.listen_client_http, &tls.clients, Surface::Http),
         (&config.listen_peer, &tls.peers, Surface::Peer),
         (&config.listen_metrics, &tls.clients, Surface::Metrics),
     ];
@@ -172,6 +177,7 @@ fn open(
     beginning: &Beginning,
     dialer: Dialer,
     files: Files,
+    tokens: Arc<Tokens>,
     runtime: &Runtime,
 ) -> anyhow::Result<Member> {
     let identity = beginning.identity.clone();
@@ -212,11 +218,12 @@ fn open(
     let removal = Arc::new(Removal::default());
     let members_changed = Arc::new(Notify::new());
     if config.forces_new_cluster {
-        leave_others(&log, &state, &position, &beginning)?;
+        leave_others(&log, &state, &position, beginning)?;
     }
     let publisher = Publisher {
         hub: hub.clone(),
         lessor: lessor.clone(),
+        tokens: tokens.clone(),
         metrics: metrics.clone(),
         removal: removal.clone(),
         members_changed: members_changed.clone(),
@@ -238,7 +245,7 @@ fn open(
     };
     let checkpoint = checkpoints(state.clone(), data_dir.checkpoints()?, identity.uuid.clone());
     let observer = Arc::new(publisher);
-    let node = Node::start(&options, log, machine, position, flushed, observer, peers.clone(), checkpoint)?;
+    let node = Node::start(&options, log, machine, position, flushed, Around { observer, transport: peers.clone(), checkpoint })?;
     let disk = Disk::of(config.data_dir.clone());
     Ok(Member {
         config,
@@ -254,6 +261,7 @@ fn open(
         state,
         hub,
         lessor,
+        tokens,
         metrics,
         removal,
         stopping: tokio::sync::watch::Sender::new(false),
@@ -264,6 +272,7 @@ fn open(
         kept_hashes: corruption::KeptHashes::default(),
         scans: corruption::Scans::on(runtime.handle().clone()),
         defragmenting: Arc::default(),
+        snapshots: Arc::new(Semaphore::new(SNAPSHOTS_AT_ONCE)),
     })
 }
 

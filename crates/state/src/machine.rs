@@ -1,22 +1,24 @@
 //! Applies commands. One [`Machine`] owns the writer; everybody else reads through [`Shared`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use keelson_api::etcdserverpb::{
-    AlarmMember, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse, PutResponse, TxnResponse,
+    AlarmMember, AlarmResponse, AlarmType, CompactionResponse, DeleteRangeResponse, PutResponse, TxnRequest, TxnResponse,
 };
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::{AppliedRow, Command};
 use keelson_api::{Error, format};
 use keelson_mvcc::{Backend, CompactError, Cursor, Event, ReadError, StorageError, Store, Table, WriteBatch, Writer};
-use parking_lot::RwLock;
+use parking_lot::{RwLock, RwLockReadGuard};
 use prost::Message;
 
 use crate::alarm::Alarms;
 use crate::lease::{Lease, Leases, MAX_TTL};
 use crate::members::{Member, Members};
 use crate::txn::{self, Failure};
+use crate::users::{Caller, Right, TokenChange, Users};
 use crate::validate::quota_cost_txn;
 
 /// Key of the row that holds the applied position, in the meta table.
@@ -42,6 +44,14 @@ pub enum Reply {
         revision: i64,
     },
     Alarm(AlarmResponse),
+    /// Users or roles were changed.
+    Users {
+        revision: i64,
+    },
+    SignIn {
+        token: String,
+        revision: i64,
+    },
     /// Nothing to say.
     Done,
 }
@@ -68,6 +78,8 @@ pub struct Applied {
     pub compacted: bool,
     /// The member list is another one.
     pub members_changed: bool,
+    /// What became of tokens, in order.
+    pub tokens: Vec<TokenChange>,
 }
 
 /// The replicated state for readers.
@@ -77,6 +89,9 @@ pub struct Shared<B> {
     leases: RwLock<Leases>,
     alarms: RwLock<Alarms>,
     members: RwLock<Members>,
+    users: RwLock<Users>,
+    /// Whether users are asked for, for those who ask it all the time.
+    auth_is_on: AtomicBool,
 }
 
 impl<B> Shared<B> {
@@ -122,6 +137,29 @@ impl<B> Shared<B> {
         self.members.read().is_removed(id)
     }
 
+    /// Whether users are asked for at all. While they are not, this is all that it costs.
+    #[must_use]
+    pub fn auth_is_on(&self) -> bool {
+        self.auth_is_on.load(Ordering::Relaxed)
+    }
+
+    /// Users and roles.
+    pub fn users(&self) -> RwLockReadGuard<'_, Users> {
+        self.users.read()
+    }
+
+    /// Whether the caller may do all that is in a transaction.
+    pub fn check_txn(&self, caller: Caller<'_>, r: &TxnRequest) -> Result<(), Error> {
+        let leases = self.leases.read();
+        self.users.read().check_txn(&leases, caller, r)
+    }
+
+    /// Whether the caller may do this with all keys of a lease, if there is one.
+    pub fn check_lease(&self, caller: Caller<'_>, right: Right, id: i64) -> Result<(), Error> {
+        let leases = self.leases.read();
+        self.users.read().check_keys(caller, right, leases.get(id).into_iter().flat_map(|lease| &lease.keys))
+    }
+
     /// The version all members can speak, empty until it was agreed on.
     #[must_use]
     pub fn cluster_version(&self) -> String {
@@ -157,6 +195,7 @@ impl<B: Backend> Machine<B> {
         let mut leases = Leases::default();
         let mut alarms = Alarms::default();
         let mut members = Members::default();
+        let mut users = Users::default();
         let mut position = Position::default();
         let mut cursor = store.backend().cursor(Table::Meta, None);
         cursor.seek(&[])?;
@@ -164,20 +203,27 @@ impl<B: Backend> Machine<B> {
             if key == APPLIED {
                 position = Position::decode(value)
                     .map_err(|_| StorageError("the applied position cannot be decoded: the state store is damaged".into()))?;
-            } else if !leases.load_row(key, value)? && !alarms.load_row(key)? {
+            } else if !leases.load_row(key, value)? && !alarms.load_row(key)? && !users.load_row(key, value)? {
                 members.load_row(key, value)?;
             }
             cursor.step()?;
         }
         drop(cursor);
+        users.settle();
         let writer = Writer::new(&store);
         writer.for_each(&keelson_mvcc::KeyRange::Span(Vec::new(), None), |key, meta| {
             if meta.lease != 0 {
                 leases.attach(meta.lease, Bytes::copy_from_slice(key));
             }
         });
-        let shared =
-            Arc::new(Shared { store, leases: RwLock::new(leases), alarms: RwLock::new(alarms), members: RwLock::new(members) });
+        let shared = Arc::new(Shared {
+            store,
+            leases: RwLock::new(leases),
+            alarms: RwLock::new(alarms),
+            members: RwLock::new(members),
+            auth_is_on: AtomicBool::new(users.is_on()),
+            users: RwLock::new(users),
+        });
         Ok((Self { writer, shared, applied: Applied::default() }, position))
     }
 
@@ -193,10 +239,11 @@ impl<B: Backend> Machine<B> {
         self.writer.pending_bytes()
     }
 
-    /// Applies one command of the given term. The outer error means that the store itself failed.
-    pub fn apply(&mut self, command: &Command, term: u64) -> Result<Result<Reply, Error>, StorageError> {
+    /// Applies one command of the log entry with this term and index. The outer error means that the store itself failed.
+    pub fn apply(&mut self, command: &Command, term: u64, index: u64) -> Result<Result<Reply, Error>, StorageError> {
+        let caller = Caller { user: &command.user, revision: command.auth_revision };
         let result = match &command.action {
-            Some(action) => self.act(action, term),
+            Some(action) => self.act(action, caller, term, index),
             None => Ok(Reply::Done),
         };
         let events = self.writer.finish();
@@ -226,7 +273,10 @@ impl<B: Backend> Machine<B> {
         let now = self.writer.revision();
         match reply {
             Reply::Txn(r) => r.header = txn::header(now),
-            Reply::LeaseGrant { revision, .. } | Reply::LeaseRevoke { revision } => *revision = now,
+            Reply::LeaseGrant { revision, .. }
+            | Reply::LeaseRevoke { revision }
+            | Reply::Users { revision }
+            | Reply::SignIn { revision, .. } => *revision = now,
             Reply::Compact(r) => r.header = txn::header(now),
             Reply::Alarm(r) => r.header = txn::header(now),
             Reply::Put(_) | Reply::DeleteRange(_) | Reply::Done => {}
@@ -258,8 +308,11 @@ impl<B: Backend> Machine<B> {
         Ok(())
     }
 
-    fn act(&mut self, action: &Action, term: u64) -> Result<Reply, Failure> {
+    fn act(&mut self, action: &Action, caller: Caller<'_>, term: u64, index: u64) -> Result<Reply, Failure> {
         self.refuse_when_alarmed(action)?;
+        if self.shared.auth_is_on() {
+            self.check(action, caller).map_err(Failure::Refused)?;
+        }
         match action {
             Action::Put(r) => {
                 txn::check_put(&self.writer, &self.shared.leases.read(), r)?;
@@ -296,6 +349,18 @@ impl<B: Backend> Machine<B> {
             | Action::MemberPromote(_)
             | Action::OnlyMember(_)
             | Action::MemberAttributes(_) => self.change_members(action),
+            Action::AuthEnable(_)
+            | Action::AuthDisable(_)
+            | Action::SignIn(_)
+            | Action::UserAdd(_)
+            | Action::UserDelete(_)
+            | Action::UserPassword(_)
+            | Action::UserGrant(_)
+            | Action::UserRevoke(_)
+            | Action::RoleAdd(_)
+            | Action::RoleDelete(_)
+            | Action::RoleGrant(_)
+            | Action::RoleRevoke(_) => self.change_users(action, index).map_err(Failure::Refused),
             Action::ClusterVersion(v) => {
                 let mut members = self.shared.members.write();
                 if members.rises(v) {
@@ -359,5 +424,6 @@ impl<B: Backend> Machine<B> {
     }
 }
 
+mod auth;
 #[cfg(test)]
 mod fuzz;

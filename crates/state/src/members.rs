@@ -48,6 +48,10 @@ impl Members {
         self.removed.contains(&id)
     }
 
+    pub(crate) fn removed(&self) -> Vec<u64> {
+        self.removed.iter().copied().collect()
+    }
+
     pub(crate) fn version(&self) -> &str {
         &self.version
     }

@@ -20,7 +20,7 @@ pub enum DataDirError {
     InUse(PathBuf),
     #[error(
         "data directory {path} holds the data of another program ({found}); to move etcd data here take a snapshot with \
-         `etcdctl snapshot save` and restore it, or choose an empty --data-dir"
+         `etcdctl snapshot save` and restore it with `keelsonctl snapshot restore`, or choose an empty --data-dir"
     )]
     Foreign { path: PathBuf, found: String },
     #[error(
@@ -29,12 +29,21 @@ pub enum DataDirError {
         format::ADVICE
     )]
     TooNew { path: PathBuf, found: u32 },
+    #[error("data directory {0} is not empty; choose another --data-dir to restore to, or empty this one")]
+    NotEmpty(PathBuf),
+    #[error("restoring a snapshot to data directory {0} has not come to its end; restore it again")]
+    HalfRestored(PathBuf),
     #[error(
         "{path} is damaged: {reason}; restore the file from a backup, or remove this member from the cluster, empty its \
          data directory and add it again"
     )]
     Damaged { path: PathBuf, reason: String },
 }
+
+/// There while the directory is being filled from a snapshot.
+const RESTORING: &str = "restoring";
+/// What an empty directory may have: its own lock, and what file systems put in their root.
+const NO_DATA: [&str; 2] = ["LOCK", "lost+found"];
 
 /// Who the data belongs to; written once, when the directory is first used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +76,25 @@ impl Identity {
     }
 }
 
+/// Whether a snapshot may be restored to a directory: it is not there, holds nothing, or what was begun of a restore.
+fn is_free(path: &Path) -> io::Result<bool> {
+    if path.join(RESTORING).exists() && !path.join("identity.json").exists() {
+        return Ok(true);
+    }
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(e) => return Err(e),
+    };
+    for entry in entries {
+        if !NO_DATA.iter().any(|name| entry.as_ref().is_ok_and(|e| e.file_name() == *name)) {
+            entry?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// An open data directory; the lock is held as long as this lives.
 #[derive(Debug)]
 pub struct DataDir {
@@ -90,6 +118,42 @@ impl DataDir {
             Err(fs::TryLockError::WouldBlock) => Err(DataDirError::InUse(path.to_owned())),
             Err(fs::TryLockError::Error(e)) => Err(failed(e)),
         }
+    }
+
+    /// Opens a directory that is to be filled from a snapshot: an empty one, or one where that has been begun before.
+    /// Nobody takes it for a whole one until [`DataDir::finish_restore`] has been called.
+    pub fn begin_restore(path: &Path) -> Result<Self, DataDirError> {
+        let failed = |source| DataDirError::Io { path: path.to_owned(), source };
+        let check = || match is_free(path).map_err(failed)? {
+            true => Ok(()),
+            false => Err(DataDirError::NotEmpty(path.to_owned())),
+        };
+        check()?;
+        let dir = Self::open(path)?;
+        // Somebody else may have been faster.
+        check()?;
+        let renew = || {
+            File::create(path.join(RESTORING))?.sync_all()?;
+            File::open(path)?.sync_all()?;
+            for begun in [dir.log(), dir.state()] {
+                if begun.is_dir() {
+                    fs::remove_dir_all(begun)?;
+                }
+            }
+            Ok(())
+        };
+        renew().map_err(failed)?;
+        Ok(dir)
+    }
+
+    /// Everything has been restored and is on disk: the directory belongs to `identity` from now on.
+    pub fn finish_restore(&self, identity: &Identity) -> Result<(), DataDirError> {
+        self.claim(identity)?;
+        let clear = || {
+            fs::remove_file(self.path.join(RESTORING))?;
+            File::open(&self.path)?.sync_all()
+        };
+        clear().map_err(|source| DataDirError::Io { path: self.path.clone(), source })
     }
 
     /// Where the raft log lives.
@@ -132,6 +196,9 @@ impl DataDir {
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                if self.path.join(RESTORING).exists() {
+                    return Err(DataDirError::HalfRestored(self.path.clone()));
+                }
                 let used = |folder: PathBuf| fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
                 if used(self.log()) || used(self.state()) {
                     let reason = "it is missing, but there is data beside it".into();
@@ -145,7 +212,8 @@ impl DataDir {
         // Between two renames the new state is in place and the old one gone.
         let swapping = self.arrived()?.is_some();
         for folder in [self.log(), self.state()] {
-            if !folder.is_dir() && !(swapping && folder == self.state()) {
+            let may_be_gone = swapping && folder == self.state();
+            if !folder.is_dir() && !may_be_gone {
                 return Err(DataDirError::Damaged { path: folder, reason: "the folder is missing".into() });
             }
         }
@@ -229,5 +297,37 @@ mod tests {
 
         fs::create_dir_all(path.join("member/wal")).unwrap();
         assert!(matches!(DataDir::open(&path), Err(DataDirError::Foreign { .. })));
+    }
+
+    #[test]
+    fn a_directory_is_restored_to_when_it_is_empty_and_used_only_when_that_has_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("data");
+        let identity = Identity::new("u".into(), 1, 2);
+        let begun = DataDir::begin_restore(&path).unwrap();
+        assert!(matches!(DataDir::begin_restore(&path), Err(DataDirError::InUse(_))));
+        fs::create_dir(begun.state()).unwrap();
+        fs::write(begun.state().join("CURRENT"), "x").unwrap();
+        drop(begun);
+        let half = DataDir::open(&path).unwrap();
+        assert!(matches!(half.identity(), Err(DataDirError::HalfRestored(_))));
+        drop(half);
+
+        let again = DataDir::begin_restore(&path).unwrap();
+        assert!(!again.state().exists());
+        again.finish_restore(&identity).unwrap();
+        drop(again);
+        let whole = DataDir::open(&path).unwrap();
+        assert_eq!(whole.identity().unwrap(), Some(identity));
+        drop(whole);
+        assert!(matches!(DataDir::begin_restore(&path), Err(DataDirError::NotEmpty(_))));
+
+        let other = dir.path().join("other");
+        fs::create_dir_all(other.join("lost+found")).unwrap();
+        drop(DataDir::begin_restore(&other).unwrap());
+        fs::remove_file(other.join(RESTORING)).unwrap();
+        fs::write(other.join("notes"), "x").unwrap();
+        assert!(matches!(DataDir::begin_restore(&other), Err(DataDirError::NotEmpty(_))));
+        assert!(!other.join(RESTORING).exists());
     }
 }

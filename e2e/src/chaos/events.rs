@@ -78,6 +78,12 @@ impl Events {
         part
     }
 
+    /// What was so up to a revision.
+    pub fn until(mut self, newest: i64) -> Self {
+        self.by_revision.retain(|at, _| *at <= newest);
+        self
+    }
+
     /// The first revision at which two stories differ, with both.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let revisions = self.by_revision.keys().chain(other.by_revision.keys());

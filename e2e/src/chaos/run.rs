@@ -389,7 +389,7 @@ impl Chaos {
             })
             .await?;
             let told = watcher.told();
-            if let Some(difference) = expected.difference(&told.events) {
+            if let Some(difference) = expected.difference(&told.events.until(end)) {
                 bail!("a watcher of {:?} was not told all that was so: {difference}", watcher.prefix);
             }
             report.streams += told.streams;

@@ -168,7 +168,8 @@ async fn one_stream(url: &str, prefix: &str, told: &Mutex<Told>, rng: &mut StdRn
     Ok(())
 }
 
-/// Everything that one member tells of keys with a prefix, from the first revision to `newest`.
+/// Everything that one member tells of keys with a prefix, from the first revision to `newest`. Writes whose clients have given
+/// up on them may come after it still.
 pub async fn whole_story(url: &str, prefix: &str, newest: i64) -> Result<Events> {
     let mut stream = open(url, prefix, 1).await?;
     let mut told = Told::default();
@@ -177,5 +178,5 @@ pub async fn whole_story(url: &str, prefix: &str, newest: i64) -> Result<Events>
         let response = response.with_context(|| format!("{url} tells no more after {}", told.events.newest()))??;
         told.take(response.context("the stream has ended")?)?;
     }
-    Ok(told.events)
+    Ok(told.events.until(newest))
 }

@@ -1,5 +1,6 @@
-//! Runs one etcdctl command against one server.
+//! Runs one command of a command line against one server.
 
+use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
@@ -25,16 +26,37 @@ pub struct Printed {
     pub stderr: String,
 }
 
-pub async fn run(case: &Case, server: &Server, names: &mut Names) -> Result<Printed> {
-    match case {
-        Case::Run(args) => finish(args, "", server, names).await,
-        Case::Feed(args, stdin) => finish(args, stdin, server, names).await,
-        Case::Watch { args, lines } => watch(args, *lines, server, names).await,
+/// Whose command line it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tool {
+    Etcdctl,
+    Keelsonctl,
+}
+
+impl Tool {
+    fn path(self) -> Result<PathBuf> {
+        match self {
+            Tool::Etcdctl => program::peer("etcdctl"),
+            Tool::Keelsonctl => program::keelsonctl(),
+        }
     }
 }
 
-fn command(args: &str, server: &Server, names: &Names) -> Result<Command> {
-    let mut command = Command::new(program::peer("etcdctl")?);
+pub async fn run(case: &Case, server: &Server, names: &mut Names) -> Result<Printed> {
+    run_with(Tool::Etcdctl, case, server, names).await
+}
+
+pub async fn run_with(tool: Tool, case: &Case, server: &Server, names: &mut Names) -> Result<Printed> {
+    let tool = tool.path()?;
+    match case {
+        Case::Run(args) => finish(&tool, args, "", server, names).await,
+        Case::Feed(args, stdin) => finish(&tool, args, stdin, server, names).await,
+        Case::Watch { args, lines } => watch(&tool, args, *lines, server, names).await,
+    }
+}
+
+fn command(tool: &Path, args: &str, server: &Server, names: &Names) -> Command {
+    let mut command = Command::new(tool);
     command
         .args(args.split_whitespace().map(|word| if word == "''" { String::new() } else { names.expand(word) }))
         .env_clear()
@@ -43,18 +65,18 @@ fn command(args: &str, server: &Server, names: &Names) -> Result<Command> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    Ok(command)
+    command
 }
 
-async fn finish(args: &str, stdin: &str, server: &Server, names: &mut Names) -> Result<Printed> {
-    let mut child = command(args, server, names)?.spawn()?;
+async fn finish(tool: &Path, args: &str, stdin: &str, server: &Server, names: &mut Names) -> Result<Printed> {
+    let mut child = command(tool, args, server, names).spawn()?;
     let mut input = child.stdin.take().context("stdin is piped")?;
     // A command that fails early does not read what it is given.
     let _ = input.write_all(stdin.as_bytes()).await;
     drop(input);
     let Output { status, stdout, stderr } = timeout(COMMAND_LIMIT, child.wait_with_output())
         .await
-        .with_context(|| format!("etcdctl {args}: not done within {COMMAND_LIMIT:?}"))??;
+        .with_context(|| format!("{} {args}: not done within {COMMAND_LIMIT:?}", tool.display()))??;
     let printed = String::from_utf8_lossy(&stdout);
     names.learn_leases(&printed);
     Ok(Printed {
@@ -65,8 +87,8 @@ async fn finish(args: &str, stdin: &str, server: &Server, names: &mut Names) -> 
 }
 
 /// A watch goes on for ever: the first `lines` of what it prints are compared.
-async fn watch(args: &str, lines: usize, server: &Server, names: &Names) -> Result<Printed> {
-    let mut child = command(args, server, names)?.spawn()?;
+async fn watch(tool: &Path, args: &str, lines: usize, server: &Server, names: &Names) -> Result<Printed> {
+    let mut child = command(tool, args, server, names).spawn()?;
     let mut output = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
     let deadline = Instant::now() + WATCH_LIMIT;
     let mut printed = String::new();

@@ -8,7 +8,7 @@ use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_api::etcdserverpb::watch_client::WatchClient;
 use keelson_api::etcdserverpb::{
     AlarmRequest, DeleteRangeRequest, HashKvRequest, LeaseGrantRequest, LeaseLeasesRequest, MemberListRequest, PutRequest,
-    RangeRequest, StatusRequest, TxnRequest, WatchRequest,
+    RangeRequest, SnapshotRequest, StatusRequest, TxnRequest, WatchRequest,
 };
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
@@ -55,6 +55,7 @@ async fn answers(program: Program) -> Result<Vec<(&'static str, String)>> {
         ("hash", said(maintenance.hash_kv(limited(HashKvRequest { revision: 0 })).await)),
         ("status", format!("{} {}", status.is_learner, status.leader != 0)),
         ("watch", said(first_of(watch.watch(tokio_stream::pending::<WatchRequest>()).await).await)),
+        ("snapshot", said(first_of(maintenance.snapshot(limited(SnapshotRequest {})).await).await)),
         ("readiness", not_ready),
     ])
 }

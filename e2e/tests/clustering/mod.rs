@@ -58,7 +58,7 @@ fn said<T>(answer: Result<T, Status>) -> String {
 }
 
 /// What plain HTTP answers on one of a server's ports.
-async fn http(url: &str, path: &str) -> Result<String> {
+pub async fn http(url: &str, path: &str) -> Result<String> {
     let address = url.replace("http://", "");
     let ask = async {
         let mut connection = TcpStream::connect(&address).await?;
@@ -71,14 +71,14 @@ async fn http(url: &str, path: &str) -> Result<String> {
 }
 
 /// All metrics of a server, by name and labels.
-async fn metrics(server: &Server) -> Result<BTreeMap<String, f64>> {
+pub async fn metrics(server: &Server) -> Result<BTreeMap<String, f64>> {
     let text = http(&server.client_url(), "/metrics").await?;
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     Ok(lines.filter_map(|line| line.rsplit_once(' ')).filter_map(|(name, v)| Some((name.to_owned(), v.parse().ok()?))).collect())
 }
 
 /// Sum of a metric over all its labels; `None` if it is not there.
-fn sum(metrics: &BTreeMap<String, f64>, name: &str) -> Option<f64> {
+pub fn sum(metrics: &BTreeMap<String, f64>, name: &str) -> Option<f64> {
     let of_it = |key: &&String| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
     metrics.keys().any(|key| of_it(&key)).then(|| metrics.iter().filter(|(key, _)| of_it(key)).map(|(_, v)| v).sum())
 }

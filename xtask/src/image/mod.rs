@@ -96,10 +96,6 @@ fn keelson(from: &Path) -> Result<Root> {
     root.text("etc/nsswitch.conf", "hosts: files dns\n");
     for name in ["keelson", "keelson-operator", "keelsonctl"] {
         let source = from.join(name);
-        // Not every version has every program.
-        if name == "keelsonctl" && !source.exists() {
-            continue;
-        }
         ensure!(source.exists(), "{} is missing: run `make build` first", source.display());
         root.program(&source, &format!("{PROGRAMS}/{name}"))?;
     }

@@ -24,7 +24,7 @@ use super::net::{Call, Delivery, Frozen, Net, Reply, SimTransport, Time};
 use super::truth::{Shared, Witness};
 use crate::disk::LogDisk;
 use crate::fit::fit_log;
-use crate::node::{Node, NodeOptions};
+use crate::node::{Around, Node, NodeOptions};
 use crate::snapshot::{Checkpoint, MakeCheckpoint};
 use crate::transport::PeerError;
 
@@ -157,7 +157,9 @@ impl Host {
         let (node, failed): (Arc<Mutex<_>>, Arc<Mutex<_>>) = Default::default();
         let (slot, failure, disk) = (node.clone(), failed.clone(), self.disk.clone());
         runtime.spawn(async move {
-            match Node::open(&options, disk, machine, position, flushed, witness, transport, checkpoint).await {
+            match Node::open(&options, disk, machine, position, flushed, Around { observer: witness, transport, checkpoint })
+                .await
+            {
                 Ok(node) => *slot.lock() = Some(Arc::new(node)),
                 Err(e) => *failure.lock() = Some(e.to_string()),
             }

@@ -61,6 +61,9 @@ impl Watcher {
     }
 }
 
+/// What to do once a revision has been dispatched.
+type Call = Box<dyn FnOnce() + Send>;
+
 struct Shared<B> {
     store: Store<B>,
     ring: RwLock<Ring>,
@@ -69,7 +72,7 @@ struct Shared<B> {
     dispatched: AtomicI64,
     /// Batches on their way to the dispatch thread.
     queued: AtomicUsize,
-    waiting: Mutex<Vec<(i64, Box<dyn FnOnce() + Send>)>>,
+    waiting: Mutex<Vec<(i64, Call)>>,
 }
 
 impl<B> Shared<B> {

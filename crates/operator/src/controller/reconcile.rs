@@ -147,8 +147,8 @@ async fn consider(memory: &mut Memory, snapshot: &Snapshot, context: &Context) -
 }
 
 fn failed(status: &EtcdClusterStatus) -> Option<Condition> {
-    let conditions = status.conditions.iter();
-    conditions.filter(|condition| condition.type_ == condition::PROGRESSING && condition.reason == FAILED).next_back().cloned()
+    let failed = |condition: &&Condition| condition.type_ == condition::PROGRESSING && condition.reason == FAILED;
+    status.conditions.iter().rfind(failed).cloned()
 }
 
 async fn proceed(memory: &mut Memory, snapshot: &Snapshot, seen: &Seen, context: &Context) -> Result<Next, Error> {

@@ -39,8 +39,7 @@ pub(super) fn finish(world: &World) -> Option<Step> {
             let token = m.volume.as_ref().and_then(|volume| volume.token.as_ref());
             token.is_none() || world.cluster.token.is_none() || token == world.cluster.token.as_ref()
         };
-        let due =
-            |m: &super::Member| ours(m) && m.volume.as_ref().is_some_and(|v| (v.state == VolumeState::Deleting) == gone);
+        let due = |m: &super::Member| ours(m) && m.volume.as_ref().is_some_and(|v| (v.state == VolumeState::Deleting) == gone);
         world.members.iter().find(|(_, member)| due(member))
     };
     if let Some((name, _)) = volume(false) {

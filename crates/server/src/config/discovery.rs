@@ -19,7 +19,7 @@ pub enum Discovery {
         service: String,
     },
     /// They write themselves into a cluster that runs already.
-    Registry(Registry),
+    Registry(Box<Registry>),
 }
 
 /// A cluster that members of a new one meet in.
@@ -95,7 +95,7 @@ pub fn read(text: impl Fn(&str) -> String, is_named: bool, protocol: &Protocol) 
     // A scheme that is not written is a matter of a flag.
     let scheme = if is_true("discovery-insecure-transport") { "http" } else { "https" };
     let endpoints = endpoints.into_iter().map(|e| if e.contains("://") { e } else { format!("{scheme}://{e}") }).collect();
-    Ok(Discovery::Registry(Registry {
+    Ok(Discovery::Registry(Box::new(Registry {
         dial_limit: duration("discovery-dial-timeout")?,
         call_limit: duration("discovery-request-timeout")?,
         ping: duration("discovery-keepalive-timeout")?,
@@ -103,7 +103,7 @@ pub fn read(text: impl Fn(&str) -> String, is_named: bool, protocol: &Protocol) 
         endpoints,
         security,
         user,
-    }))
+    })))
 }
 
 #[cfg(test)]

@@ -75,6 +75,14 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
                 Works,
                 "Where to listen for clients, comma separated: http, https, unix or unixs; http and https may share a port.",
             ),
+            flag(
+                "listen-client-http-urls",
+                "",
+                Text,
+                Works,
+                "Where to serve plain HTTP and JSON apart from the calls, which listen-client-urls then serves alone.",
+            ),
+            flag("enable-grpc-gateway", "true", Bool, Works, "Serve calls as JSON under /v3/."),
             flag("max-snapshots", "5", Number, NoEffect, "There are no snapshot files to keep."),
             flag("max-wals", "5", Number, NoEffect, "There are no log segment files to keep."),
             flag(
@@ -232,7 +240,29 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
             flag("self-signed-cert-validity", "1", Number, Works, "Years for which certificates are made."),
             flag("cipher-suites", "", Text, Works, "Cipher suites of TLS 1.2, comma separated; all good ones when empty."),
             flag("tls-min-version", "TLS1.2", Text, Works, "Oldest TLS version: TLS1.2 or TLS1.3."),
+            flag("cors", "*", Text, Works, "Origins whose pages browsers may let read answers, comma separated; * for all."),
+            flag(
+                "host-whitelist",
+                "*",
+                Text,
+                Works,
+                "Names that http requests may call this server by, comma separated; * for any.",
+            ),
             flag("tls-max-version", "", Text, Works, "Newest TLS version: TLS1.2 or TLS1.3; the newest there is when empty."),
+        ],
+    ),
+    (
+        "Auth",
+        &[
+            flag(
+                "auth-token",
+                "simple",
+                Text,
+                Works,
+                "What users get when they have signed in: simple, or jwt,sign-method=RS256,priv-key=FILE,pub-key=FILE,ttl=5m.",
+            ),
+            flag("auth-token-ttl", "300", Number, Works, "Seconds that a simple token is good after it was last used."),
+            flag("bcrypt-cost", "10", Number, Works, "How long it takes to hash a password: 4 to 31, each twice the one before."),
         ],
     ),
     (

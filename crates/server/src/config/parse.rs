@@ -12,7 +12,9 @@ use super::file;
 use super::flags::{self, Use, Values};
 use super::gates::{self, Gates};
 use super::security::{self, Security};
+use super::tokens::{self, TokenKind};
 use super::urls::{ListenUrl, parse_advertised, parse_listen};
+use super::web::{self, Web};
 use crate::grpc::MAX_MESSAGE;
 use crate::tls::Protocol;
 
@@ -34,6 +36,8 @@ pub struct Config {
     pub name: String,
     pub data_dir: PathBuf,
     pub listen_client: Vec<ListenUrl>,
+    /// Where plain HTTP is served, if not with the calls.
+    pub listen_client_http: Vec<ListenUrl>,
     pub listen_peer: Vec<ListenUrl>,
     pub listen_metrics: Vec<ListenUrl>,
     pub advertise_client: Vec<String>,
@@ -78,8 +82,13 @@ pub struct Config {
     /// How often it compares checksums of past compactions.
     pub compact_hash_interval: Duration,
     pub reuse_port: bool,
+    pub web: Web,
     pub client_security: Security,
     pub peer_security: Security,
+    /// What users are given for their passwords.
+    pub tokens: TokenKind,
+    pub simple_token_ttl: Duration,
+    pub bcrypt_cost: u32,
     /// What other members' certificates must be for, if not for the names in their URLs.
     pub peer_server_name: Option<String>,
     /// Only a data directory that was used before may be started with.
@@ -253,18 +262,29 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         _ => None,
     };
     let listen_client = parse_listen("listen-client-urls", &s.text("listen-client-urls"))?;
+    let listen_client_http = parse_listen("listen-client-http-urls", &s.text("listen-client-http-urls"))?;
+    if let Some(both) = listen_client_http.iter().find(|http| listen_client.iter().any(|url| url.address == http.address)) {
+        return Err(format!("cannot bind both --listen-client-urls and --listen-client-http-urls on the same url {both}"));
+    }
     let listen_peer = parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?;
     let listen_metrics = parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?;
     check_security("client", "", &listen_client, &client_security, &mut warnings)?;
+    check_security("client", "", &listen_client_http, &client_security, &mut warnings)?;
     check_security("peer", "peer-", &listen_peer, &peer_security, &mut warnings)?;
     if !client_security.is_there() && listen_metrics.iter().any(|url| url.is_secure) {
         return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".into());
     }
+    let tokens = tokens::parse(&s.text("auth-token"), &mut warnings)?;
     Ok(Config {
+        tokens,
+        simple_token_ttl: simple_token_ttl(s.number("auth-token-ttl")?)?,
+        bcrypt_cost: bcrypt_cost(s.number("bcrypt-cost")?, &mut warnings),
         gates,
         corrupt_check_interval: s.duration("corrupt-check-time")?,
         compact_hash_interval,
         listen_client,
+        listen_client_http,
+        web: web::read(s.bool("enable-grpc-gateway"), &s.text("cors"), &s.text("host-whitelist"))?,
         listen_peer,
         listen_metrics,
         client_security,
@@ -313,6 +333,24 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         joins_existing,
         name,
         warnings,
+    })
+}
+
+/// Nothing at all means the default.
+fn simple_token_ttl(seconds: i64) -> Result<Duration, String> {
+    match u32::try_from(seconds) {
+        Ok(0) => Ok(Duration::from_secs(300)),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+        Err(_) => Err(format!("--auth-token-ttl={seconds} is not a number of seconds")),
+    }
+}
+
+/// As in etcd, one that cannot be is the default.
+fn bcrypt_cost(cost: i64, warnings: &mut Vec<String>) -> u32 {
+    const DEFAULT: u32 = 10;
+    u32::try_from(cost).ok().filter(|cost| (4..=31).contains(cost)).unwrap_or_else(|| {
+        warnings.push(format!("--bcrypt-cost={cost} is taken as {DEFAULT}: it must be from 4 to 31"));
+        DEFAULT
     })
 }
 
@@ -415,6 +453,17 @@ mod tests {
         assert_eq!(c.data_dir, PathBuf::from("default.etcd"));
         assert_eq!(c.auto_compaction, AutoCompaction::Off);
         assert_eq!(c.progress_interval, Duration::from_secs(600));
+        assert_eq!((c.tokens, c.simple_token_ttl, c.bcrypt_cost), (TokenKind::Simple, Duration::from_secs(300), 10));
+    }
+
+    #[test]
+    fn costs_of_passwords_that_cannot_be_are_the_default_and_times_that_cannot_be_are_refused() {
+        for (flag, cost) in [("4", 4), ("31", 31), ("3", 10), ("32", 10), ("-1", 10)] {
+            assert_eq!(config(&format!("--bcrypt-cost {flag}")).unwrap().bcrypt_cost, cost);
+        }
+        assert!(config("--bcrypt-cost 3").unwrap().warnings[0].contains("--bcrypt-cost=3 is taken as 10"));
+        assert_eq!(config("--auth-token-ttl 0").unwrap().simple_token_ttl, Duration::from_secs(300));
+        assert!(config("--auth-token-ttl -1").is_err() && config("--auth-token other").is_err());
     }
 
     #[test]
@@ -437,6 +486,17 @@ mod tests {
         let huge = config("--max-request-bytes 1073741824").unwrap();
         assert!(huge.max_request_bytes + MESSAGE_ROOM <= MAX_MESSAGE, "members could not send it to each other");
         assert!(huge.warnings[0].contains("--max-request-bytes=1073741824 is taken as"), "{:?}", huge.warnings);
+    }
+
+    #[test]
+    fn plain_http_may_have_ports_of_its_own_but_not_those_of_calls() {
+        let c = config("").unwrap();
+        assert!(c.web.gateway && c.listen_client_http.is_empty());
+        let apart = config("--listen-client-http-urls http://127.0.0.1:1 --enable-grpc-gateway=false").unwrap();
+        assert_eq!((apart.listen_client_http.len(), apart.web.gateway), (1, false));
+        assert!(config("--listen-client-http-urls http://127.0.0.1:2379").unwrap_err().contains("cannot bind both"));
+        assert!(config("--listen-client-http-urls https://127.0.0.1:1").unwrap_err().contains("--cert-file"));
+        assert!(config("--cors nonsense").is_err());
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub struct Security {
     pub trusted_ca: Option<Named>,
     /// Clients have to show a certificate.
     pub demands_certificate: bool,
+    /// Who shows one without a token is the user of its common name.
+    pub names_users: bool,
     /// Certificates that were taken back.
     pub revoked: Option<Named>,
     /// Common names, one of which a certificate must have; any if empty.
@@ -72,7 +74,9 @@ const PEER: Names =
 
 /// Reads the flags of client ports.
 pub fn of_clients(text: impl Fn(&str) -> String, protocol: &Protocol) -> Result<Security, String> {
-    read(&CLIENT, text, protocol)
+    // As in etcd, by the flag alone: naming an authority is not enough for this.
+    let names_users = parse_bool(&text("client-cert-auth")) == Some(true);
+    Ok(Security { names_users, ..read(&CLIENT, text, protocol)? })
 }
 
 /// Reads the flags of members among themselves.
@@ -112,6 +116,7 @@ fn read(names: &Names, text: impl Fn(&str) -> String, protocol: &Protocol) -> Re
         as_client: pair(flag("client-cert-file"), flag("client-key-file"))?,
         // As in etcd, naming an authority is enough.
         demands_certificate: trusted_ca.is_some() || is_true(&flag("client-cert-auth")),
+        names_users: false,
         revoked: file(names.revoked),
         checks_address: false,
         // Nobody vouches for certificates that others have made.
@@ -133,6 +138,7 @@ impl Security {
             as_client: None,
             trusted_ca: None,
             demands_certificate: false,
+            names_users: false,
             revoked: None,
             allowed_names: Vec::new(),
             allowed_hosts: Vec::new(),
@@ -175,7 +181,8 @@ mod tests {
     fn what_kubeadm_passes_demands_certificates_of_clients_and_peers() {
         let client = [("cert-file", "/a"), ("key-file", "/b"), ("trusted-ca-file", "/c"), ("client-cert-auth", "true")];
         let read = of_clients(given(&client), &protocol()).unwrap();
-        assert!(read.demands_certificate && read.is_there() && !read.checks_address);
+        assert!(read.demands_certificate && read.names_users && read.is_there() && !read.checks_address);
+        assert!(!of_clients(given(&client[..3]), &protocol()).unwrap().names_users);
         assert_eq!(read.own.unwrap().key.to_string(), "--key-file=/b");
         let peer = [("peer-cert-file", "/a"), ("peer-key-file", "/b"), ("peer-trusted-ca-file", "/c")];
         let read = of_peers(given(&peer), &protocol()).unwrap();

@@ -8,12 +8,12 @@ use http::{HeaderMap, HeaderValue};
 use keelson_api::etcdserverpb::{
     AuthenticateRequest, AuthenticateResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
 };
+use keelson_api::identity;
 use prost::Message;
 
 use super::Named;
 use crate::config::{Config, Registry, parse_cluster};
 use crate::grpc::{CallError, Connection};
-use crate::identity;
 use crate::metrics::Traffic;
 use crate::peer::Dialer;
 use crate::tls;

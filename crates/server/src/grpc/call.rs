@@ -1,6 +1,7 @@
 //! One call: its metadata and deadline, and the two shapes of answers.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub struct Call {
     pub headers: HeaderMap,
     /// How long the client will wait.
     pub timeout: Option<Duration>,
+    /// Common name of the certificate that its connection came with, where those name users.
+    pub certificate_name: Option<Arc<str>>,
 }
 
 /// Whether a content type is gRPC's, whatever its codec and parameters.
@@ -57,7 +60,7 @@ impl Call {
         if timeout == Some(Duration::ZERO) {
             return Err((StatusCode::OK, too_late()));
         }
-        Ok(Self { headers, timeout })
+        Ok(Self { headers, timeout, certificate_name: None })
     }
 
     /// Whether the client wants to be told when there is no leader.
@@ -66,12 +69,13 @@ impl Call {
     }
 }
 
-fn too_late() -> Status {
+/// What a call is told that took longer than its client would wait.
+pub fn too_late() -> Status {
     Status::new(Code::DeadlineExceeded, "context deadline exceeded")
 }
 
 /// Up to eight digits and a unit, as gRPC has it.
-fn parse_timeout(value: &str) -> Result<Duration, String> {
+pub fn parse_timeout(value: &str) -> Result<Duration, String> {
     if value.len() < 2 {
         return Err(format!("transport: timeout string is too short: {value:?}"));
     }
@@ -144,11 +148,28 @@ impl Respond {
         R: Message,
         F: Future<Output = Result<R, Status>>,
     {
-        match answer(call, reader, run).await {
-            Ok(message) => self.send_one(&message),
-            Err(FrameError::Refused(status)) => self.refuse(&status),
-            Err(FrameError::Gone) => Some(Code::Canceled),
-        }
+        let answered = answer(call, reader, run).await;
+        self.send_answer(answered)
+    }
+
+    /// As [`Self::unary`], for calls that may take long: what they do ends when nobody waits for it any more.
+    pub async fn unary_while_wanted<Q, R, F>(
+        mut self,
+        call: &Call,
+        reader: MessageReader,
+        run: impl FnOnce(Q) -> F,
+    ) -> Option<Code>
+    where
+        Q: Message + Default,
+        R: Message,
+        F: Future<Output = Result<R, Status>>,
+    {
+        let answered = tokio::select! {
+            answered = answer(call, reader, run) => answered,
+            // Whatever the reason, the stream is over.
+            _ = poll_fn(|cx| self.inner.poll_reset(cx)) => Err(FrameError::Gone),
+        };
+        self.send_answer(answered)
     }
 
     /// As [`Self::unary`], for answers that may be too large to be held.
@@ -183,6 +204,14 @@ impl Respond {
     }
 
     // A failed send means that the client is gone; there is nobody to tell.
+
+    fn send_answer(&mut self, answered: Result<impl Message, FrameError>) -> Option<Code> {
+        match answered {
+            Ok(message) => self.send_one(&message),
+            Err(FrameError::Refused(status)) => self.refuse(&status),
+            Err(FrameError::Gone) => Some(Code::Canceled),
+        }
+    }
 
     fn send_one(&mut self, message: &impl Message) -> Option<Code> {
         if let Ok(mut body) = self.inner.send_response(head(), false) {

@@ -83,7 +83,13 @@ impl Connection {
         self.driver.is_finished()
     }
 
-    async fn begin(&self, path: &str, metadata: &HeaderMap, traffic: &Traffic) -> Result<(ResponseFuture, Sender), CallError> {
+    /// Begins a call. What it is answered may be waited for once something was sent.
+    pub async fn begin(
+        &self,
+        path: &str,
+        metadata: &HeaderMap,
+        traffic: &Traffic,
+    ) -> Result<(ResponseFuture, Sender), CallError> {
         let mut request = Request::post(format!("http://peer{path}")).version(Version::HTTP_2).body(()).map_err(unsent)?;
         request.headers_mut().extend(metadata.clone());
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
@@ -104,13 +110,13 @@ impl Connection {
         let (response, mut sender) = self.begin(path, metadata, traffic).await?;
         sender.send(message).await.map_err(|Gone| lost("the connection was lost"))?;
         sender.close();
-        Answers::of(response, traffic).await?.next().await?.ok_or_else(|| lost("the call ended without an answer"))
+        Answers::of(response, traffic, MAX_MESSAGE).await?.next().await?.ok_or_else(|| lost("the call ended without an answer"))
     }
 
     /// A call of a stream each way.
     pub async fn open(&self, path: &str, metadata: &HeaderMap, traffic: &Traffic) -> Result<(Sender, Answers), CallError> {
         let (response, sender) = self.begin(path, metadata, traffic).await?;
-        Ok((sender, Answers::of(response, traffic).await?))
+        Ok((sender, Answers::of(response, traffic, MAX_MESSAGE).await?))
     }
 }
 
@@ -132,9 +138,10 @@ pub struct Answers {
 }
 
 impl Answers {
-    async fn of(response: ResponseFuture, traffic: &Traffic) -> Result<Self, CallError> {
+    /// Waits for the server to answer, with messages of up to `max_bytes`.
+    pub async fn of(response: ResponseFuture, traffic: &Traffic, max_bytes: usize) -> Result<Self, CallError> {
         let (head, body) = response.await.map_err(lost)?.into_parts();
-        let reader = MessageReader::new(body, Encoding::Identity, MAX_MESSAGE).counted_by(traffic.received.clone());
+        let reader = MessageReader::new(body, Encoding::Identity, max_bytes).counted_by(traffic.received.clone());
         let answers = Self { reader };
         if head.status != http::StatusCode::OK {
             return Err(lost(format!("HTTP status {}", head.status)));

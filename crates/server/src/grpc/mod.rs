@@ -9,7 +9,7 @@ mod frame;
 mod status;
 mod stream;
 
-pub use call::{Call, Respond, is_grpc};
+pub use call::{Call, Respond, is_grpc, parse_timeout, too_late};
 pub use client::{Answers, CallError, Connection, MAX_MESSAGE};
 pub use encoding::Encoding;
 pub use frame::{FrameError, MessageReader, put_header};

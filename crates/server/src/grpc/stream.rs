@@ -47,7 +47,8 @@ pub struct Sender {
 pub struct Gone;
 
 impl Sender {
-    pub(super) const fn new(body: SendStream<Bytes>) -> Self {
+    /// Sends on a stream that has begun.
+    pub const fn new(body: SendStream<Bytes>) -> Self {
         Self { body, bytes: None }
     }
 
@@ -103,9 +104,9 @@ impl Sender {
         Ok(Ok(()))
     }
 
-    /// Ends the requests of a call.
+    /// Ends what is sent, without a status.
     pub fn close(mut self) {
-        // A failed send means that the server is gone, which shows in its answer.
+        // A failed send means that the other side is gone; a caller learns that from what it is answered.
         let _ = self.body.send_data(Bytes::new(), true);
     }
 

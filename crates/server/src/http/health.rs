@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use keelson_api::etcdserverpb::{AlarmType, RangeRequest};
 
-use super::{Answer, JSON, TEXT, answer};
+use super::{Answer, TEXT, answer};
 use crate::member::Member;
 use crate::services::range_for_health;
 
@@ -37,8 +37,10 @@ pub async fn health(member: &Arc<Member>, query: &str) -> Answer {
         }
     };
     let reason = reason.unwrap_or_default();
-    let body = format!("{{\"health\":\"{healthy}\",\"reason\":{}}}", serde_json::Value::from(reason));
-    answer(status, JSON, body)
+    let end = if status == StatusCode::OK { "" } else { "\n" };
+    let body = format!("{{\"health\":\"{healthy}\",\"reason\":{}}}{end}", serde_json::Value::from(reason));
+    // etcd does not say that it is JSON.
+    answer(status, TEXT, body)
 }
 
 async fn reason(member: &Arc<Member>, query: &str, serializable: bool) -> Option<String> {

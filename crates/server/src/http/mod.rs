@@ -1,5 +1,8 @@
-//! Everything that is plain HTTP: health, version and metrics.
+//! Everything that is plain HTTP: health, version and metrics here, calls as JSON in the gateway.
 
+mod access;
+mod body;
+mod front;
 mod health;
 
 use std::sync::Arc;
@@ -11,6 +14,9 @@ use crate::conn::Surface;
 use crate::member::Member;
 use crate::peer::CLUSTER_FORMAT;
 use crate::version;
+
+pub use body::{Download, Upload};
+pub use front::Front;
 
 /// A complete answer.
 pub type Answer = Response<Bytes>;
@@ -26,7 +32,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
 /// Answers one request.
-pub async fn route(member: &Arc<Member>, surface: Surface, method: &Method, path: &str, query: &str) -> Answer {
+async fn route(member: &Arc<Member>, surface: Surface, method: &Method, path: &str, query: &str) -> Answer {
     if *method != Method::GET {
         return answer(StatusCode::METHOD_NOT_ALLOWED, TEXT, "Method Not Allowed\n");
     }
@@ -38,7 +44,7 @@ pub async fn route(member: &Arc<Member>, surface: Surface, method: &Method, path
             let metrics = member.metrics.render(&member.snapshot());
             answer(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics)
         }
-        "/debug/vars" => answer(StatusCode::OK, "application/json; charset=utf-8", debug_vars()),
+        "/debug/vars" => answer(StatusCode::OK, "application/json; charset=utf-8", debug_vars(member)),
         _ => match health::check(member, path, query).await {
             Some(answer) => answer,
             None => answer(StatusCode::NOT_FOUND, TEXT, "404 page not found\n"),
@@ -79,12 +85,21 @@ fn version_answer(member: &Member) -> Answer {
     answer(StatusCode::OK, JSON, body.to_string())
 }
 
-fn debug_vars() -> String {
+fn debug_vars(member: &Member) -> String {
     let usage = crate::process::usage();
+    let now = member.status();
     serde_json::json!({
         "cmdline": std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>(),
         "memstats": { "Sys": usage.resident_bytes },
         "file_descriptor_limit": usage.max_files,
+        "raft.status": {
+            "id": format!("{:x}", member.member_id),
+            "term": now.term,
+            "commit": now.committed,
+            "applied": now.applied,
+            "lead": format!("{:x}", now.leader.unwrap_or(0)),
+            "raftState": if now.is_leader { "StateLeader" } else { "StateFollower" },
+        },
     })
     .to_string()
 }

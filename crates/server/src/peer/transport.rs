@@ -246,7 +246,7 @@ mod tests {
         let (mut machine, _) = Machine::open(StateBackend::open(&folder, &StateOptions::default()).unwrap()).unwrap();
         let me = MemberAttributes { id: 7, data_dir_uuid: "mine".into(), ..MemberAttributes::default() };
         let first = Action::FirstMembers(FirstMembers { members: vec![me] });
-        machine.apply(&Command { action: Some(first), ..Command::default() }, 1).unwrap().unwrap();
+        machine.apply(&Command { action: Some(first), ..Command::default() }, 1, 1).unwrap().unwrap();
         machine.commit(&Position::default()).unwrap();
         let book = Arc::new(Book::default());
         book.follow(machine.shared().clone());

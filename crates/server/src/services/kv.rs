@@ -13,13 +13,9 @@ use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
 
 use super::large_range::{self, LargeRange};
-use crate::grpc::{Answer, Status};
+use super::mismatched;
+use crate::grpc::{Answer, Call, Status};
 use crate::member::Member;
-
-/// An answer of another kind than its question is a bug that must not take the process down.
-fn mismatched() -> Status {
-    Status::new(keelson_api::Code::Internal, "keelson: the reply does not fit the request; this is a bug")
-}
 
 async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
     state::check_range(request)?;
@@ -31,18 +27,26 @@ async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
 }
 
 /// Answers a range, in pieces if it is large.
-pub async fn range_of_any_size(member: Arc<Member>, request: RangeRequest) -> Result<Answer<RangeResponse, LargeRange>, Status> {
+pub async fn range_of_any_size(
+    member: Arc<Member>,
+    call: &Call,
+    request: RangeRequest,
+) -> Result<Answer<RangeResponse, LargeRange>, Status> {
     if !request.serializable && member.is_learner() {
         return Err(Error::NotSupportedForLearner.into());
     }
     admit(&member, &request).await?;
-    match state::plain_query(&request).filter(|q| member.state.store.is_large(q)) {
+    // After the proof: what was taken from the caller before it asked has been applied here by now.
+    let asker = member.reader(call, &request).await?;
+    let answer = match state::plain_query(&request).filter(|q| member.state.store.is_large(q)) {
         Some(query) => large_range::begin(&member, query).await.map(Answer::Pieces),
-        None => read_range(member, request).await.map(Answer::Whole),
-    }
+        None => read_range(member.clone(), request).await.map(Answer::Whole),
+    };
+    member.still_holds(asker.as_ref())?;
+    answer
 }
 
-/// Answers a small range, to health checks too: those of learners ask what clients may not.
+/// Answers a small range, to health checks alone: those are no users, and those of learners ask what clients may not.
 pub async fn range(member: Arc<Member>, request: RangeRequest) -> Result<RangeResponse, Status> {
     admit(&member, &request).await?;
     read_range(member, request).await
@@ -55,10 +59,11 @@ async fn read_range(member: Arc<Member>, request: RangeRequest) -> Result<RangeR
     Ok(response)
 }
 
-pub async fn put(member: Arc<Member>, request: PutRequest) -> Result<PutResponse, Status> {
+pub async fn put(member: Arc<Member>, call: &Call, request: PutRequest) -> Result<PutResponse, Status> {
     member.check_quota(state::quota_cost_put(&request)).await?;
     state::check_put(&request)?;
-    match member.propose(Action::Put(request)).await? {
+    let asker = member.asker(call).await?;
+    match member.propose_for(asker, Action::Put(request)).await? {
         Reply::Put(mut response) => {
             response.header = member.complete(response.header);
             Ok(response)
@@ -67,9 +72,10 @@ pub async fn put(member: Arc<Member>, request: PutRequest) -> Result<PutResponse
     }
 }
 
-pub async fn delete_range(member: Arc<Member>, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
+pub async fn delete_range(member: Arc<Member>, call: &Call, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, Status> {
     state::check_delete(&request)?;
-    match member.propose(Action::DeleteRange(request)).await? {
+    let asker = member.asker(call).await?;
+    match member.propose_for(asker, Action::DeleteRange(request)).await? {
         Reply::DeleteRange(mut response) => {
             response.header = member.complete(response.header);
             Ok(response)
@@ -78,17 +84,24 @@ pub async fn delete_range(member: Arc<Member>, request: DeleteRangeRequest) -> R
     }
 }
 
-pub async fn txn(member: Arc<Member>, request: TxnRequest) -> Result<TxnResponse, Status> {
+pub async fn txn(member: Arc<Member>, call: &Call, request: TxnRequest) -> Result<TxnResponse, Status> {
     member.check_quota(state::quota_cost_txn(&request)).await?;
     state::check_txn(&request, member.config.max_txn_ops)?;
     let mut response = if state::is_read_only(&request) {
         if !state::is_serializable(&request) {
             member.read_barrier().await?;
         }
+        let asker = member.asker(call).await?;
+        if let Some(asker) = &asker {
+            member.state.check_txn(asker.caller(), &request)?;
+        }
         let read = move |state: &crate::member::State, mode| state::read_only_txn(&state.store, &request, mode);
-        member.read(read).await??
+        let response = member.read(read).await?;
+        member.still_holds(asker.as_ref())?;
+        response?
     } else {
-        match member.propose(Action::Txn(request)).await? {
+        let asker = member.asker(call).await?;
+        match member.propose_for(asker, Action::Txn(request)).await? {
             Reply::Txn(response) => response,
             _ => return Err(mismatched()),
         }

@@ -10,7 +10,7 @@ use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::{lead_reply::Reply, lead_request::Request};
 use keelson_api::keelson::{LeaseGrant, LeaseRevoke};
 use keelson_api::{Code, Error};
-use keelson_state::Reply as Applied;
+use keelson_state::{Reply as Applied, Right};
 
 use crate::grpc::{Call, FrameError, MessageReader, Respond, Status};
 use crate::lead;
@@ -34,26 +34,52 @@ pub async fn grant(member: Arc<Member>, request: LeaseGrantRequest) -> Result<Le
     }
 }
 
-pub async fn revoke(member: Arc<Member>, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Status> {
+pub async fn revoke(member: Arc<Member>, call: &Call, request: LeaseRevokeRequest) -> Result<LeaseRevokeResponse, Status> {
     let action = Action::LeaseRevoke(LeaseRevoke { id: request.id, expired_in_term: 0 });
-    match member.propose(action).await? {
+    let asker = member.asker(call).await?;
+    match member.propose_for(asker, action).await? {
         Applied::LeaseRevoke { revision } => Ok(LeaseRevokeResponse { header: member.header(revision) }),
         _ => Err(Error::LeaseNotFound.into()),
     }
 }
 
-pub async fn time_to_live(member: Arc<Member>, request: LeaseTimeToLiveRequest) -> Result<LeaseTimeToLiveResponse, Status> {
+/// Who may not read all keys of a lease is not told which they are; of the time it is told.
+pub async fn time_to_live(
+    member: Arc<Member>,
+    call: &Call,
+    request: LeaseTimeToLiveRequest,
+) -> Result<LeaseTimeToLiveResponse, Status> {
+    let asker = member.asker(call).await?;
+    if let Some(asker) = asker.as_ref().filter(|_| request.keys) {
+        member.state.check_lease(asker.caller(), Right::Read, request.id)?;
+    }
     let Reply::TimeToLive(mut response) = lead::ask(&member, Request::TimeToLive(request)).await? else {
         return Err(Error::LeaseNotFound.into());
     };
+    if let Some(asker) = &asker {
+        // The leader may have had keys that were not here yet.
+        member.state.users().check_keys(asker.caller(), Right::Read, response.keys.iter())?;
+    }
     response.header = member.header(member.state.store.revision());
     Ok(response)
 }
 
-pub async fn leases(member: Arc<Member>, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
+pub async fn leases(member: Arc<Member>, call: &Call, _: LeaseLeasesRequest) -> Result<LeaseLeasesResponse, Status> {
     member.read_barrier().await?;
-    let leases = member.lessor.by_end().into_iter().map(|id| LeaseStatus { id }).collect();
+    let ids = member.lessor.by_end();
+    if let Some(asker) = member.somebody(call).await? {
+        ids.iter().try_for_each(|id| member.state.check_lease(asker.caller(), Right::Read, *id))?;
+    }
+    let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
     Ok(LeaseLeasesResponse { header: member.header(member.state.store.revision()), leases })
+}
+
+/// Whoever keeps a lease alive must be able to write all its keys.
+async fn may_renew(member: &Member, call: &Call, id: i64) -> Result<(), Error> {
+    match member.somebody(call).await? {
+        Some(asker) => member.state.check_lease(asker.caller(), Right::Write, id),
+        None => Ok(()),
+    }
 }
 
 pub async fn keep_alive(member: Arc<Member>, call: &Call, mut reader: MessageReader, respond: Respond) -> Option<Code> {
@@ -74,6 +100,9 @@ pub async fn keep_alive(member: Arc<Member>, call: &Call, mut reader: MessageRea
         member.metrics.received(super::Method::LeaseKeepAlive);
         // The header is taken before the renewal, as etcd does it.
         let header = member.header(member.state.store.revision());
+        if let Err(e) = may_renew(&member, call, request.id).await {
+            return sender.finish(Err(&e.into()));
+        }
         let renewed = tokio::select! {
             renewed = lead::renew_lease(&member, request.id) => renewed,
             () = &mut leader_lost => Err(Error::NoLeader),

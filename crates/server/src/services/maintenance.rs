@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use keelson_api::etcdserverpb::alarm_request::AlarmAction;
 use keelson_api::etcdserverpb::{
     AlarmRequest, AlarmResponse, AlarmType, DefragmentRequest, DefragmentResponse, DowngradeInfo, HashKvRequest, HashKvResponse,
     HashRequest, HashResponse, MoveLeaderRequest, MoveLeaderResponse, StatusRequest, StatusResponse,
@@ -15,11 +16,15 @@ use keelson_api::{Code, Error};
 use keelson_state::Reply;
 
 use crate::corruption;
-use crate::grpc::{FrameError, MessageReader, Respond, Status};
+use crate::grpc::{Call, FrameError, MessageReader, Respond, Status};
 use crate::member::Member;
 use crate::version;
 
-pub async fn alarm(member: Arc<Member>, request: AlarmRequest) -> Result<AlarmResponse, Status> {
+pub async fn alarm(member: Arc<Member>, call: &Call, request: AlarmRequest) -> Result<AlarmResponse, Status> {
+    // Whoever may ask at all may look.
+    if request.action != i32::from(AlarmAction::Get) {
+        member.root(call).await?;
+    }
     match member.propose(Action::Alarm(request)).await? {
         Reply::Alarm(mut response) => {
             response.header = member.complete(response.header);

@@ -14,6 +14,7 @@ use prost::encoding::{encode_varint, encoded_len_varint};
 use super::large_range::{self, Entries};
 use crate::grpc::{Call, FrameError, Gone, MessageReader, Respond, Sender, Status, put_header};
 use crate::member::{Member, State};
+use crate::users::Asker;
 
 /// Key of field 1 of a `RangeStreamResponse`: the `RangeResponse`.
 const RANGE_RESPONSE: u8 = 0x0a;
@@ -27,27 +28,31 @@ pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, 
         Ok(None) | Err(FrameError::Gone) => return Some(Code::Canceled),
         Err(FrameError::Refused(status)) => return respond.refuse(&status),
     };
-    if let Err(status) = admit(&member, &request).await {
-        return respond.refuse(&status);
-    }
+    let asker = match admit(&member, call, &request).await {
+        Ok(asker) => asker,
+        Err(status) => return respond.refuse(&status),
+    };
     member.metrics.ranges.inc();
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
     let left = call.timeout.map_or(Duration::MAX, |t| t.saturating_sub(begun.elapsed()));
     match tokio::time::timeout(left, send(&member, request, &mut sender)).await {
-        Ok(Ok(true)) => sender.finish(Ok(())),
+        Ok(Ok(true)) => match member.still_holds(asker.as_ref()) {
+            Ok(()) => sender.finish(Ok(())),
+            Err(e) => sender.finish(Err(&e.into())),
+        },
         Ok(Ok(false)) => Some(Code::Canceled),
         Ok(Err(status)) => sender.finish(Err(&status)),
         Err(_) => Some(Code::DeadlineExceeded),
     }
 }
 
-async fn admit(member: &Member, request: &RangeRequest) -> Result<(), Status> {
+async fn admit(member: &Member, call: &Call, request: &RangeRequest) -> Result<Option<Asker>, Status> {
     state::check_range(request)?;
     state::check_range_stream(request).map_err(|text| Status::new(Code::Unimplemented, text))?;
     if !request.serializable {
         member.read_barrier().await?;
     }
-    Ok(())
+    Ok(member.reader(call, request).await?)
 }
 
 /// Answers false when the client has gone away.

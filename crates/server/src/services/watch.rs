@@ -4,9 +4,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use keelson_api::etcdserverpb::WatchRequest;
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
+use keelson_api::etcdserverpb::{WatchCreateRequest, WatchRequest};
 use keelson_api::{Code, Error};
+use keelson_state::Right;
 use tokio::sync::{Notify, oneshot};
 
 use super::watch_stream::{Step, WatchStream};
@@ -25,11 +26,10 @@ pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, 
     let stream = WatchStream::new(member.clone(), ready.clone());
     let mut session =
         Session { stream, sender, ready, interval: progress_interval(member.config.progress_interval), member: member.clone() };
-    let end = session.run(&mut reader, member.leader_lost(call)).await;
+    let end = session.run(call, &mut reader, member.leader_lost(call)).await;
     member.metrics.watch_streams.dec();
     match end {
         End::Gone => Some(Code::Canceled),
-        End::Closed => session.sender.finish(Ok(())),
         End::Refused(status) => session.sender.finish(Err(&status)),
     }
 }
@@ -42,9 +42,15 @@ fn progress_interval(interval: Duration) -> tokio::time::Interval {
     interval
 }
 
+/// Whether the caller may read what it wants to watch, now: as in etcd, it is not asked again later.
+async fn may_watch(member: &Member, call: &Call, r: &WatchCreateRequest) -> Result<(), Error> {
+    let Some(asker) = member.asker(call).await? else { return Ok(()) };
+    let key: &[u8] = if r.key.is_empty() { &[0] } else { &r.key[..] };
+    member.state.users().check(asker.caller(), Right::Read, key, &r.range_end)
+}
+
 enum End {
     Gone,
-    Closed,
     Refused(Status),
 }
 
@@ -63,18 +69,24 @@ struct Session {
 }
 
 impl Session {
-    async fn run(&mut self, reader: &mut MessageReader, leader_lost: impl Future<Output = ()>) -> End {
+    async fn run(&mut self, call: &Call, reader: &mut MessageReader, leader_lost: impl Future<Output = ()>) -> End {
         let member = self.member.clone();
         let mut leader_lost = std::pin::pin!(leader_lost);
         let mut stopped = std::pin::pin!(member.stopped());
+        let mut asks = true;
         loop {
             let result = tokio::select! {
-                request = reader.next::<WatchRequest>() => match request {
-                    Ok(Some(request)) => self.request(request).await,
-                    Ok(None) => return End::Closed,
+                request = reader.next::<WatchRequest>(), if asks => match request {
+                    Ok(Some(request)) => self.request(call, request).await,
+                    // Who asks for nothing more still listens.
+                    Ok(None) => {
+                        asks = false;
+                        Ok(())
+                    }
                     Err(FrameError::Gone) => return End::Gone,
                     Err(FrameError::Refused(status)) => return End::Refused(status),
                 },
+                () = self.sender.reset(), if !asks => return End::Gone,
                 () = self.ready.notified() => self.pump().await,
                 _ = self.interval.tick() => self.tick().await,
                 () = &mut stopped => return End::Refused(Error::Stopped.into()),
@@ -94,10 +106,17 @@ impl Session {
         Ok(())
     }
 
-    async fn request(&mut self, request: WatchRequest) -> Result<(), End> {
+    async fn request(&mut self, call: &Call, request: WatchRequest) -> Result<(), End> {
         self.member.metrics.received(super::Method::Watch);
         let frames = match request.request_union {
-            Some(RequestUnion::CreateRequest(r)) => self.stream.create(r),
+            Some(RequestUnion::CreateRequest(r)) => {
+                let allowed = may_watch(&self.member, call, &r).await;
+                match allowed {
+                    // A revision that cannot be is told first.
+                    Err(e) if r.start_revision >= 0 => self.stream.forbid(e),
+                    _ => self.stream.create(r),
+                }
+            }
             Some(RequestUnion::CancelRequest(r)) => self.stream.cancel(r.watch_id),
             Some(RequestUnion::ProgressRequest(_)) => {
                 return match self.settle().await? {

@@ -24,7 +24,8 @@ const RESPONSE_BYTES: usize = 1 << 20;
 /// Id of answers that concern the whole stream or no watcher.
 const NO_WATCHER: i64 = -1;
 
-struct ReadyWake(Arc<Notify>);
+/// Wakes who waits for something to fetch.
+pub struct ReadyWake(pub Arc<Notify>);
 
 impl Wake for ReadyWake {
     fn wake(&self) {
@@ -88,6 +89,16 @@ impl WatchStream {
             ..self.response(NO_WATCHER, revision)
         };
         vec![frame(&response, &[])]
+    }
+
+    /// Tells that somebody may not watch, as etcd's library prints a status. Whatever else is wrong is not told.
+    pub fn forbid(&self, why: Error) -> Vec<Bytes> {
+        let told = match why {
+            Error::InvalidAuthToken | Error::AuthOldRevision | Error::UserEmpty => why,
+            _ => Error::PermissionDenied,
+        };
+        let code = Status::code_name(Some(told.code()));
+        self.refusal(&format!("rpc error: code = {code} desc = {}", told.text()))
     }
 
     /// Adds a watcher.

@@ -8,6 +8,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::ParsedCertificate;
 use x509_cert::Certificate;
 use x509_cert::der::Decode;
+use x509_cert::der::asn1::ObjectIdentifier;
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::{DirectoryString, GeneralName};
 
@@ -25,13 +26,23 @@ fn parsed(leaf: &CertificateDer<'_>) -> Result<Certificate, String> {
     Certificate::from_der(leaf).map_err(|e| format!("the certificate cannot be read: {e}"))
 }
 
+const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
+
+/// Of several the last one counts, as in Go's library: who it names must be the same person here and in etcd.
 fn common_name(certificate: &Certificate) -> Option<String> {
-    Some(match certificate.tbs_certificate().subject().common_name().ok()?? {
+    let subject = certificate.tbs_certificate().subject();
+    let name = subject.iter().filter(|attribute| attribute.oid == COMMON_NAME).last()?;
+    Some(match DirectoryString::try_from(&name.value).ok()? {
         DirectoryString::PrintableString(s) => s.to_string(),
         DirectoryString::TeletexString(s) => s.to_string(),
         DirectoryString::Utf8String(s) => s,
         DirectoryString::BmpString(s) => s.to_string(),
     })
+}
+
+/// The common name of a certificate; empty if it has none.
+pub fn name_of(leaf: &CertificateDer<'_>) -> String {
+    parsed(leaf).ok().and_then(|certificate| common_name(&certificate)).unwrap_or_default()
 }
 
 impl Allowed {
@@ -147,6 +158,17 @@ mod tests {
         assert!(allowed(&["peer"], &[]).unwrap_err().contains("peer-1"));
         assert!(allowed(&[], &["m1.example.com"]).is_ok() && allowed(&[], &["10.0.0.1"]).is_ok());
         assert!(allowed(&[], &["m2.example.com"]).is_err());
+        assert_eq!(name_of(&leaf), "peer-1");
+        assert_eq!(name_of(&CertificateDer::from(vec![1, 2, 3])), "");
+    }
+
+    #[test]
+    fn of_two_common_names_the_later_one_counts() {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "first");
+        params.distinguished_name.push(DnType::CustomDnType(vec![2, 5, 4, 3]), "second");
+        let leaf = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        assert_eq!(name_of(&leaf), "second");
     }
 
     #[tokio::test]

@@ -13,7 +13,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::load;
-use super::names::{Allowed, fits_address};
+use super::names::{Allowed, fits_address, name_of};
 use super::pending::Pending;
 use super::reloaded::Reloaded;
 use crate::config::{Named, Pair, Security};
@@ -26,6 +26,7 @@ pub struct Server {
     config: Reloaded<Arc<ServerConfig>>,
     allowed: Allowed,
     checks_address: bool,
+    names_users: bool,
     /// Handshakes that are not finished.
     pub pending: Pending,
 }
@@ -44,6 +45,7 @@ impl Server {
             config: Reloaded::new(files, move || configure(&used, &own))?,
             allowed: Allowed::of(security),
             checks_address: security.checks_address,
+            names_users: security.names_users,
             pending: Pending::default(),
         })
     }
@@ -74,6 +76,12 @@ impl Server {
                 None
             }
         }
+    }
+
+    /// The user that a client's certificate names, if certificates name users.
+    pub fn user_of<T>(&self, io: &TlsStream<T>) -> Option<Arc<str>> {
+        let leaf = io.get_ref().1.peer_certificates()?.first()?;
+        self.names_users.then(|| name_of(leaf).into())
     }
 
     async fn shake<T>(&self, io: T, from: Option<IpAddr>) -> Result<TlsStream<T>, Refused>

@@ -22,7 +22,8 @@ impl Tls {
     pub fn open(config: &Config) -> Result<Self, String> {
         let (client, peer) = (&config.client_security, &config.peer_security);
         let own = own_pair(config, "--auto-tls", "client", client, &config.listen_client, &config.advertise_client)?;
-        let clients = server(config.listen_client.iter().chain(&config.listen_metrics), client, own.as_ref())?;
+        let of_clients = config.listen_client.iter().chain(&config.listen_client_http).chain(&config.listen_metrics);
+        let clients = server(of_clients, client, own.as_ref())?;
         let own = own_pair(config, "--peer-auto-tls", "peer", peer, &config.listen_peer, &config.advertise_peer)?;
         let peers = server(config.listen_peer.iter(), peer, own.as_ref())?;
         let calls_https = config.initial_cluster.values().flatten().any(|url| url.starts_with("https://"));

@@ -26,6 +26,7 @@ struct Seen {
     members: Vec<Member>,
     version: String,
     format: u32,
+    users: Users,
 }
 
 fn see(shared: &Shared<MemoryBackend>) -> Seen {
@@ -47,6 +48,7 @@ fn see(shared: &Shared<MemoryBackend>) -> Seen {
         members: shared.members(),
         version: shared.cluster_version(),
         format: shared.format(),
+        users: shared.users().clone(),
     }
 }
 
@@ -62,7 +64,7 @@ fn play(commands: &[Command], cuts: u64, restarts: u64) -> (Vec<String>, Seen) {
     let mut replies = Vec::new();
     for (n, command) in commands.iter().enumerate() {
         let before = machine.writer.revision();
-        let reply = machine.apply(command, TERM).expect("the store itself does not fail");
+        let reply = machine.apply(command, TERM, n as u64).expect("the store itself does not fail");
         let moved = machine.writer.revision() - before;
         assert!((0..=i64::from(reply.is_ok())).contains(&moved), "a refused command changes nothing, any other one revision");
         replies.push(format!("{reply:?}"));
@@ -103,7 +105,7 @@ fn a_request_that_passes_the_checks_can_be_read_back_from_the_log_and_applied() 
             };
             if sound {
                 assert_eq!(Command::decode(command.encode_to_vec().as_slice()).as_ref(), Ok(&command));
-                let _ = machine.apply(&command, TERM).expect("the store itself does not fail");
+                let _ = machine.apply(&command, TERM, 1).expect("the store itself does not fail");
             }
         }
     });
@@ -113,7 +115,7 @@ fn a_request_that_passes_the_checks_can_be_read_back_from_the_log_and_applied() 
 fn a_command_off_a_damaged_log_is_refused_or_applied() {
     target!(5_000).with_type::<(Plan, Plan, Vec<Damage>)>().for_each(|(first, second, damage)| {
         let mut machine = open(&MemoryBackend::default());
-        let _ = machine.apply(&first.command(), TERM).expect("the store itself does not fail");
+        let _ = machine.apply(&first.command(), TERM, 1).expect("the store itself does not fail");
         let encoded = damaged(&second.command().encode_to_vec(), damage);
         let Ok(command) = Command::decode(encoded.as_slice()) else { return };
         // The same checks see what comes off the wire.
@@ -121,7 +123,7 @@ fn a_command_off_a_damaged_log_is_refused_or_applied() {
             let _ = (check_txn(r, 128), crate::is_read_only(r), crate::is_serializable(r), crate::quota_cost_txn(r));
             let _ = crate::read_only_txn(&machine.shared.store, r, ReadMode::Blocking);
         }
-        let _ = machine.apply(&command, TERM).expect("the store itself does not fail");
+        let _ = machine.apply(&command, TERM, 1).expect("the store itself does not fail");
         let _ = see(machine.shared());
     });
 }
@@ -130,7 +132,7 @@ fn a_command_off_a_damaged_log_is_refused_or_applied() {
 fn a_range_of_any_shape_is_answered_or_refused() {
     target!(5_000).with_type::<(Plan, plan::AnyRange)>().for_each(|(plan, range)| {
         let mut machine = open(&MemoryBackend::default());
-        let _ = machine.apply(&plan.command(), TERM).expect("the store itself does not fail");
+        let _ = machine.apply(&plan.command(), TERM, 1).expect("the store itself does not fail");
         machine.commit(&Position::default()).unwrap();
         let request = range.request();
         if check_range(&request).is_ok() {
@@ -146,12 +148,12 @@ fn a_range_of_any_shape_is_answered_or_refused() {
 }
 
 #[test]
-fn damaged_rows_of_leases_alarms_members_and_the_position_are_refused_or_taken_for_others() {
+fn damaged_rows_of_leases_alarms_members_users_and_the_position_are_refused_or_taken_for_others() {
     target!(2_000).with_type::<(Vec<Plan>, u8, Vec<Damage>, Vec<Damage>)>().for_each(|(plans, row, key_damage, value_damage)| {
         let backend = MemoryBackend::default();
         let mut machine = open(&backend);
         for plan in plans {
-            let _ = machine.apply(&plan.command(), TERM).expect("the store itself does not fail");
+            let _ = machine.apply(&plan.command(), TERM, 1).expect("the store itself does not fail");
         }
         machine.commit(&Position { index: 7, ..Position::default() }).unwrap();
         drop(machine);
@@ -170,7 +172,7 @@ fn damaged_rows_of_leases_alarms_members_and_the_position_are_refused_or_taken_f
             Ok((mut machine, position)) => {
                 let _ = see(machine.shared());
                 for plan in plans {
-                    let _ = machine.apply(&plan.command(), TERM).expect("the store itself does not fail");
+                    let _ = machine.apply(&plan.command(), TERM, 1).expect("the store itself does not fail");
                 }
                 machine.commit(&position).unwrap();
             }

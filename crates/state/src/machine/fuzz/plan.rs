@@ -3,14 +3,19 @@
 
 use bolero::TypeGenerator;
 use bytes::Bytes;
+use keelson_api::authpb::Permission;
 use keelson_api::etcdserverpb::compare::TargetUnion;
 use keelson_api::etcdserverpb::request_op::Request;
 use keelson_api::etcdserverpb::{
-    AlarmRequest, CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    AlarmRequest, AuthDisableRequest, AuthEnableRequest, AuthRoleAddRequest, AuthRoleDeleteRequest,
+    AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AuthUserDeleteRequest, AuthUserGrantRoleRequest,
+    AuthUserRevokeRoleRequest, CompactionRequest, Compare, DeleteRangeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::lease_checkpoint::Item;
-use keelson_api::keelson::{ClusterVersion, Command, LeaseCheckpoint, LeaseGrant, LeaseRevoke, MemberAttributes};
+use keelson_api::keelson::{
+    ClusterVersion, Command, LeaseCheckpoint, LeaseGrant, LeaseRevoke, MemberAttributes, SignIn, UserAdd, UserPassword,
+};
 
 /// A number: mostly small, sometimes any.
 #[derive(Clone, Debug, TypeGenerator)]
@@ -84,6 +89,50 @@ pub(super) enum Operation {
     Nothing,
 }
 
+/// One of a few users and roles.
+#[derive(Clone, Debug, TypeGenerator)]
+pub(super) struct Name(u8);
+
+impl Name {
+    fn get(&self) -> String {
+        ["root", "a", "b", ""][usize::from(self.0) % 4].to_owned()
+    }
+}
+
+/// A change of users.
+#[derive(Clone, Debug, TypeGenerator)]
+pub(super) struct AnyChange {
+    kind: u8,
+    user: Name,
+    role: Name,
+    key: Key,
+    end: Key,
+    number: Number,
+}
+
+impl AnyChange {
+    fn action(&self) -> Action {
+        let (user, role, key, range_end) = (self.user.get(), self.role.get(), self.key.get(), self.end.get());
+        match self.kind % 13 {
+            0 => Action::AuthEnable(AuthEnableRequest {}),
+            1 => Action::AuthDisable(AuthDisableRequest {}),
+            2 => Action::SignIn(SignIn { name: user, prefix: "p".into(), auth_revision: self.number.get().cast_unsigned() }),
+            3 => Action::UserAdd(UserAdd { name: user, password: key, no_password: role.is_empty() }),
+            4 => Action::UserDelete(AuthUserDeleteRequest { name: user }),
+            5 => Action::UserPassword(UserPassword { name: user, password: key }),
+            6 | 7 => Action::UserGrant(AuthUserGrantRoleRequest { user, role }),
+            8 => Action::UserRevoke(AuthUserRevokeRoleRequest { name: user, role }),
+            9 => Action::RoleAdd(AuthRoleAddRequest { name: role }),
+            10 => Action::RoleDelete(AuthRoleDeleteRequest { role }),
+            11 => {
+                let perm = Some(Permission { perm_type: self.number.enumeration(), key, range_end });
+                Action::RoleGrant(AuthRoleGrantPermissionRequest { name: role, perm })
+            }
+            _ => Action::RoleRevoke(AuthRoleRevokePermissionRequest { role, key, range_end }),
+        }
+    }
+}
+
 /// One command.
 #[derive(Clone, Debug, TypeGenerator)]
 pub(super) enum Plan {
@@ -95,6 +144,10 @@ pub(super) enum Plan {
     Alarm(Number, Number, Number),
     Member(u8, String),
     Version(String),
+    Change(AnyChange),
+    /// What comes from a user that was let in at some auth revision.
+    DoAs(Name, Number, Operation),
+    ChangeAs(Name, AnyChange),
     Nothing,
 }
 
@@ -177,9 +230,18 @@ impl Operation {
 }
 
 impl Plan {
+    fn caller(&self) -> (String, u64) {
+        match self {
+            Self::DoAs(name, revision, _) => (name.get(), revision.get().cast_unsigned()),
+            Self::ChangeAs(name, _) => (name.get(), 1),
+            _ => (String::new(), 0),
+        }
+    }
+
     pub(super) fn command(&self) -> Command {
         let action = match self {
-            Self::Do(operation) => operation.request().map(|request| match request {
+            Self::Change(change) | Self::ChangeAs(_, change) => Some(change.action()),
+            Self::Do(operation) | Self::DoAs(_, _, operation) => operation.request().map(|request| match request {
                 Request::RequestPut(r) => Action::Put(r),
                 Request::RequestDeleteRange(r) => Action::DeleteRange(r),
                 Request::RequestTxn(r) => Action::Txn(r),
@@ -210,6 +272,7 @@ impl Plan {
             Self::Version(version) => Some(Action::ClusterVersion(ClusterVersion { version: version.clone(), format: 0 })),
             Self::Nothing => None,
         };
-        Command { action, ..Command::default() }
+        let (user, auth_revision) = self.caller();
+        Command { action, user, auth_revision, ..Command::default() }
     }
 }

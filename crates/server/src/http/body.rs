@@ -1,0 +1,74 @@
+//! Bodies of requests and answers, the same for both versions of HTTP.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http_body_util::BodyExt;
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::sync::mpsc;
+
+/// The body of a request.
+pub enum Upload {
+    /// Of HTTP/1.
+    Http1(Incoming),
+    /// Of HTTP/2.
+    Http2(RecvStream),
+    /// Messages of a websocket.
+    Messages(mpsc::Receiver<Bytes>),
+}
+
+impl Upload {
+    /// The next piece; `None` at the end, which may have come too early: what is there tells.
+    pub async fn next(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Http1(body) => loop {
+                if let Ok(data) = body.frame().await?.ok()?.into_data() {
+                    return Some(data);
+                }
+            },
+            Self::Http2(body) => {
+                let data = body.data().await?.ok()?;
+                // The credit only fails to be released when the stream is gone already.
+                let _ = body.flow_control().release_capacity(data.len());
+                Some(data)
+            }
+            Self::Messages(messages) => messages.recv().await,
+        }
+    }
+}
+
+/// The body of an answer.
+pub enum Download {
+    /// All of it.
+    Whole(Bytes),
+    /// Pieces as they come. Who makes them learns that the client is gone when nobody takes them any more.
+    Stream(mpsc::Receiver<Bytes>),
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let next = match self.get_mut() {
+            Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Whole(bytes) => Poll::Ready(Some(std::mem::take(bytes))),
+            Self::Stream(pieces) => pieces.poll_recv(cx),
+        };
+        next.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self, Self::Whole(bytes) if bytes.is_empty())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream(_) => SizeHint::default(),
+        }
+    }
+}
