@@ -8,7 +8,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn clusters_outlive_the_operator_and_are_found_again() -> Result<()> {
-    let place = Place::new("chart").await?;
+    let place = Place::alone("chart").await?;
     place.create("db", json!({})).await?;
     place.settled("db").await?;
     let load = Load::start(place.endpoint("db").await?).await?;
@@ -47,7 +47,7 @@ async fn pods(place: &Place) -> Result<Vec<(String, String, String)>> {
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn a_newer_chart_restarts_no_member() -> Result<()> {
-    let place = Place::new("upgrades").await?;
+    let place = Place::alone("upgrades").await?;
     place.create("db", json!({})).await?;
     place.settled("db").await?;
     let before = pods(&place).await?;
