@@ -31,11 +31,12 @@ setup:
 setup-build:
 	@SETUP_WITHOUT_GO=1 scripts/setup.sh
 
-# Every cargo call that compiles the store goes through here, so that RocksDB is compiled once.
+# Every cargo call that compiles the store goes through here, so that RocksDB is compiled once; and each has --workspace, since
+# what else is built decides which features the libraries have, and so what is compiled again.
 CARGO = ROCKSDB_LIB_DIR="$$(scripts/rocksdb.sh)" ROCKSDB_STATIC=1 cargo
 
 build: setup-build
-	$(CARGO) build --release --locked -p keelson-server -p keelson-operator -p keelson-ctl
+	$(CARGO) build --release --locked --workspace --bin keelson --bin keelsonctl --bin keelson-operator
 	@mkdir -p bin
 	@for b in keelson keelsonctl keelson-operator; do \
 	  if [ -f $(RELEASE)/$$b ]; then cp $(RELEASE)/$$b bin/.$$b.new && mv bin/.$$b.new bin/$$b; fi; done
@@ -43,7 +44,8 @@ build: setup-build
 
 # The container image, without a container engine: bin/image.tar
 image: build
-	cargo xtask image $(IMAGE_ARGS)
+	$(CARGO) build --release --locked --workspace --bin xtask
+	$(RELEASE)/xtask image $(IMAGE_ARGS)
 
 run: build
 	@echo
@@ -64,6 +66,7 @@ node-peers: peers
 
 NODES ?= 1
 up: build node-peers
+	$(CARGO) build --release --locked --workspace --bin xtask
 	e2e/node/up.sh $(NODES)
 	@e2e/node/example.sh
 
@@ -72,14 +75,16 @@ down:
 
 # Three nodes, so that members can be apart and a node can be lost. Removed again, whatever happens.
 e2e-node: build node-peers
-	$(CARGO) test --release --locked -p keelson-e2e --test e2e --no-run
+	$(CARGO) build --release --locked --workspace --bin xtask
+	$(CARGO) test --release --locked --workspace --test e2e --no-run
 	e2e/node/up.sh 3
 	@trap 'e2e/node/down.sh --keep-logs' EXIT; \
-	$(CARGO) test --release --locked -p keelson-e2e --test e2e -- node:: --include-ignored --test-threads=1 --nocapture
+	$(CARGO) test --release --locked --workspace --test e2e -- node:: --include-ignored --test-threads=2 --nocapture
 
 test: setup peers
 	$(CARGO) build --release --locked --workspace
 	$(SIMULATE)
+	@$(MAKE) --no-print-directory e2e-node-if-able
 	$(CARGO) test --release --locked --workspace --no-fail-fast
 
 # The operator's tests on a whole Kubernetes, where there can be one.
@@ -97,8 +102,8 @@ simulate: setup-build
 
 MINUTES ?= 60
 chaos: setup peers
-	$(CARGO) build --release --locked -p keelson-server
-	KEELSON_CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(CARGO) test --release --locked -p keelson-e2e --test e2e -- --nocapture \
+	$(CARGO) build --release --locked --workspace --bin keelson
+	KEELSON_CHAOS_SECONDS=$$(($(MINUTES) * 60)) $(CARGO) test --release --locked --workspace --test e2e -- --nocapture \
 	  everything_stays_linearizable_and_watched_under_every_fault
 
 soak: export KEELSON_KILLS ?= 5000
@@ -108,6 +113,7 @@ soak: export KEELSON_KUBE_CHURN ?= 1200
 soak: export KEELSON_CHAOS_SECONDS ?= 7200
 soak: export KEELSON_FAILOVERS ?= 30
 soak: export KEELSON_CROWD_SECONDS ?= 660
+soak: export KEELSON_API_SERVER_AWAY_SECONDS ?= 600
 soak: SIM_SECONDS = 7200
 soak: setup peers
 	$(CARGO) build --release --locked --workspace

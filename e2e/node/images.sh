@@ -4,7 +4,7 @@
 pack_images() {
     mkdir -p "$run/images"
     cd "$repo"
-    xtask() { cargo xtask "$@" >/dev/null; }
+    xtask() { "$CARGO_TARGET_DIR/release/xtask" "$@" >/dev/null; }
     xtask image --out "$run/images/keelson.tar"
     xtask pack --name localhost/coredns:1 --out "$run/images/coredns.tar" --entrypoint /coredns "$peers/coredns=/coredns"
     xtask pack --name localhost/local-path-provisioner:1 --out "$run/images/provisioner.tar" \

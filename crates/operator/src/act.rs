@@ -18,7 +18,7 @@ use crate::api::{EtcdCluster, EtcdMember, EtcdMemberStatus, FIELD_OWNER, FINALIZ
 use crate::observe::{Snapshot, belongs};
 use crate::plan::ids::MemberId;
 use crate::plan::{Action, Record, Surrounding};
-use crate::render::{self, Scheme};
+use crate::render::{self, Family, Scheme};
 use crate::store::{Answers, Member, StoreError};
 
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +51,8 @@ impl Hands<'_> {
             Action::CreateVolume { name } => self.create(&render::claim(self.member(name)?, &cluster.spec.storage)).await,
             Action::Record { name, record } => self.record(name, record).await,
             Action::CreatePod { name, start } => {
-                let made = render::pod(self.member(name)?, self.target, *start, &self.snapshot.names);
+                let family = Family::of(self.snapshot.peer_service.as_ref());
+                let made = render::pod(self.member(name)?, self.target, *start, &self.snapshot.names, family);
                 self.create(&made.pod).await
             }
             Action::DeletePod { name } => self.delete(self.snapshot.pod(name)).await,
@@ -154,15 +155,19 @@ impl Hands<'_> {
     /// The volume first: it outlives the rest.
     async fn record(&self, name: &str, record: &Record) -> Result<(), ActError> {
         let member = self.member(name)?;
-        if let (Some((id, cluster_id)), Some(claim)) = (record.identity, self.snapshot.claim(name)) {
-            let known = [
-                (annotation::CLUSTER_TOKEN, member.spec.cluster_token.clone()),
-                (annotation::MEMBER_ID, id.to_string()),
-                (annotation::CLUSTER_ID, cluster_id.to_string()),
-            ];
-            let annotations: BTreeMap<_, _> = known.into_iter().collect();
+        let mut annotations: BTreeMap<&str, String> = BTreeMap::new();
+        if let Some((id, cluster_id)) = record.identity {
+            annotations.insert(annotation::CLUSTER_TOKEN, member.spec.cluster_token.clone());
+            annotations.insert(annotation::MEMBER_ID, id.to_string());
+            annotations.insert(annotation::CLUSTER_ID, cluster_id.to_string());
+        }
+        annotations.extend(record.version.iter().map(|version| (annotation::WRITTEN_BY, version.clone())));
+        if let Some(claim) = self.snapshot.claim(name).filter(|_| !annotations.is_empty()) {
             let patch = json!({ "metadata": { "uid": claim.uid(), "annotations": annotations } });
             self.merge::<PersistentVolumeClaim>(name, patch).await?;
+        }
+        if record.identity.is_none() && record.volume_uid.is_none() && record.initial_cluster.is_none() {
+            return Ok(());
         }
         let status = EtcdMemberStatus {
             id: record.identity.map(|(id, _)| id.to_string()),

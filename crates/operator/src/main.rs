@@ -13,7 +13,7 @@ use keelson_operator::controller::{self, Context};
 use keelson_operator::lease::Election;
 use keelson_operator::metrics::Metrics;
 use keelson_operator::serve;
-use kube::Client;
+use kube::{Client, Config};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -24,6 +24,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// How soon the API server is asked again at the start, and how long at most an answer or the next attempt is waited for.
 const REACH_AGAIN: Duration = Duration::from_secs(1);
 const REACH_LIMIT: Duration = Duration::from_secs(10);
+
+/// Longest silence of the API server in the middle of an answer. It ends each watch by itself after 290 seconds.
+const READ_LIMIT: Duration = Duration::from_secs(300);
 
 #[derive(Parser)]
 #[command(name = "keelson-operator", version, about = "Runs clusters of keelson members on Kubernetes")]
@@ -38,7 +41,7 @@ struct Flags {
     #[arg(long, env = "DEFAULT_VERSION", default_value = env!("CARGO_PKG_VERSION"))]
     default_version: String,
     /// Where /healthz, /readyz and /metrics are answered.
-    #[arg(long, env = "LISTEN", default_value = "0.0.0.0:8080")]
+    #[arg(long, env = "LISTEN", default_value = "[::]:8080")]
     listen: SocketAddr,
     /// Elects one of several replicas to act. Switch it off only where there can be no second one.
     #[arg(long, env = "LEADER_ELECTION", default_value_t = true, action = clap::ArgAction::Set)]
@@ -48,9 +51,9 @@ struct Flags {
     /// The namespace of the Lease: the operator's own.
     #[arg(long, env = "POD_NAMESPACE", default_value = "default")]
     lease_namespace: String,
-    /// Who this replica is in the election.
-    #[arg(long, env = "POD_NAME", default_value = "keelson-operator")]
-    identity: String,
+    /// Who this replica is in the election, unlike any other; without it, the host's name and a random number.
+    #[arg(long, env = "POD_NAME")]
+    identity: Option<String>,
     #[arg(long, env = "LOG_FORMAT", value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
     /// Such as `info` or `keelson_operator=debug`.
@@ -85,7 +88,8 @@ async fn run(flags: Flags) -> Result<()> {
     let metrics = Metrics::new().context("setting up metrics")?;
     let ready = Arc::new(AtomicBool::new(false));
     let server = tokio::spawn(serve::serve(flags.listen, metrics.clone(), ready.clone()));
-    let client = Client::try_default().await.context("finding the API server: run inside a cluster, or set KUBECONFIG")?;
+    let client = client().await.context("finding the API server: run inside a cluster, or set KUBECONFIG")?;
+    let identity = flags.identity.clone().filter(|name| !name.is_empty()).unwrap_or_else(unlike_any_other);
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(async move {
         if let Err(error) = asked_to_stop().await {
@@ -102,13 +106,27 @@ async fn run(flags: Flags) -> Result<()> {
             () = until(stopped.clone()) => return,
         }
         ready.store(true, Ordering::Relaxed);
-        lead(&flags, &client, &metrics, &stopped).await;
+        lead(&flags, &identity, &client, &metrics, &stopped).await;
     };
     tokio::select! {
         served = server => served.context("the task that answers /healthz")?.with_context(|| format!("listening on {}", flags.listen))?,
         () = work => {}
     }
     Ok(())
+}
+
+async fn client() -> Result<Client> {
+    let mut config = Config::infer().await?;
+    // Counted from when a question was sent, and not from when the connection was used last.
+    (config.read_timeout, config.reset_reader_on_write) = (Some(READ_LIMIT), true);
+    Ok(Client::try_from(config)?)
+}
+
+/// Two replicas of one name would take each other's Lease for their own, and both act.
+fn unlike_any_other() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let host = Some(host.trim()).filter(|host| !host.is_empty()).unwrap_or("keelson-operator");
+    format!("{host}-{:08x}", rand::random::<u32>())
 }
 
 /// Returns when the API server answers. To end instead would help nobody: the next start would find it no sooner.
@@ -129,18 +147,18 @@ async fn reach(client: &Client) {
 }
 
 /// Looks after clusters while this replica leads.
-async fn lead(flags: &Flags, client: &Client, metrics: &Arc<Metrics>, stopped: &watch::Receiver<bool>) {
+async fn lead(flags: &Flags, identity: &str, client: &Client, metrics: &Arc<Metrics>, stopped: &watch::Receiver<bool>) {
     let work = |away| {
         let defaults = Defaults { repository: flags.default_image_repository.clone(), version: flags.default_version.clone() };
-        let context = Context::new(client.clone(), flags.identity.clone(), defaults, metrics.clone(), away);
+        let context = Context::new(client.clone(), identity.to_string(), defaults, metrics.clone(), away);
         metrics.leading.set(1);
         controller::run(context, flags.watch_namespace.clone(), until(stopped.clone()))
     };
     if !flags.leader_election {
         return work(None).await;
     }
-    let mut election = Election::new(client.clone(), &flags.lease_namespace, &flags.lease_name, &flags.identity);
-    tracing::info!(lease = flags.lease_name, identity = flags.identity, "waiting to lead");
+    let mut election = Election::new(client.clone(), &flags.lease_namespace, &flags.lease_name, identity);
+    tracing::info!(lease = flags.lease_name, identity, "waiting to lead");
     let away = tokio::select! {
         away = election.win() => away,
         () = until(stopped.clone()) => return,
@@ -157,8 +175,11 @@ async fn lead(flags: &Flags, client: &Client, metrics: &Arc<Metrics>, stopped: &
             std::process::exit(1);
         }
     }
-    if let Err(error) = election.release().await {
-        tracing::warn!(%error, "the Lease could not be given up; the next replica waits until it has run out");
+    let kept = "the Lease could not be given up; the next replica waits until it has run out";
+    match tokio::time::timeout(REACH_LIMIT, election.release()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "{kept}"),
+        Err(_) => tracing::warn!("{kept}: the API server does not answer"),
     }
 }
 
@@ -176,4 +197,14 @@ async fn asked_to_stop() -> std::io::Result<()> {
         _ = interrupt.recv() => {}
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replicas_that_were_given_no_name_do_not_take_each_other_for_themselves() {
+        assert_ne!(unlike_any_other(), unlike_any_other());
+    }
 }

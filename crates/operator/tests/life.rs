@@ -4,6 +4,8 @@
 
 mod certificates;
 mod crowd;
+mod disks;
+mod newer;
 mod stage;
 mod trouble;
 

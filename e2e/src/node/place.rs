@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::{helm, kubectl};
 use crate::wait;
@@ -14,8 +15,14 @@ use crate::wait;
 pub const LIMIT: Duration = Duration::from_secs(240);
 const LOOK: Duration = Duration::from_millis(300);
 
+/// Tests run beside each other, but for those that do something to what all of them need: nodes, or the operator.
+static SHARED: RwLock<()> = RwLock::const_new(());
+/// Helm installs one at a time.
+static INSTALLING: Mutex<()> = Mutex::const_new(());
+
 /// Installs the operator with Helm, if it is not there; waits until it runs.
 pub async fn install() -> Result<()> {
+    let _one = INSTALLING.lock().await;
     let chart = "charts/keelson-operator";
     let args = ["upgrade", "--install", "keelson-operator", chart, "--namespace", "keelson-system", "--create-namespace"];
     helm(&[&args[..], &["--wait", "--timeout", "2m"]].concat()).await?;
@@ -24,18 +31,40 @@ pub async fn install() -> Result<()> {
 
 pub struct Place {
     namespace: String,
+    _with_others: Option<RwLockReadGuard<'static, ()>>,
+    _alone: Option<RwLockWriteGuard<'static, ()>>,
 }
 
 impl Place {
     /// An empty namespace that takes only pods of the `restricted` Pod Security Standard.
     pub async fn new(name: &str) -> Result<Self> {
+        let share = SHARED.read().await;
+        let mut place = Self::make(name).await?;
+        place._with_others = Some(share);
+        Ok(place)
+    }
+
+    /// The same while no other test runs.
+    pub async fn alone(name: &str) -> Result<Self> {
+        let share = SHARED.write().await;
+        let mut place = Self::make(name).await?;
+        place._alone = Some(share);
+        Ok(place)
+    }
+
+    /// Another namespace for the same test. It must not outlive the first.
+    pub async fn neighbour(&self, name: &str) -> Result<Self> {
+        Self::make(name).await
+    }
+
+    async fn make(name: &str) -> Result<Self> {
         install().await?;
         let namespace = format!("e2e-{name}");
         kubectl(&["delete", "namespace", &namespace, "--ignore-not-found"], None).await?;
         let labels = json!({ "pod-security.kubernetes.io/enforce": "restricted" });
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace, "labels": labels } });
         kubectl(&["create", "-f", "-"], Some(&object.to_string())).await?;
-        Ok(Self { namespace })
+        Ok(Self { namespace, _with_others: None, _alone: None })
     }
 
     pub async fn kubectl(&self, args: &[&str]) -> Result<String> {

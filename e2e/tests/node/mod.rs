@@ -17,5 +17,6 @@ mod on_a_node {
     mod replaces;
     mod returns;
     mod rolls;
+    mod scales;
     mod shrinks;
 }

@@ -26,6 +26,8 @@ pub mod annotation {
     pub const CLUSTER_ID: &str = "keelson.dev/cluster-id";
     /// On a volume: the id of the member whose data it holds, in hexadecimal.
     pub const MEMBER_ID: &str = "keelson.dev/member-id";
+    /// On a volume: the version of the last cluster at rest that wrote to it. Nothing older is started on it.
+    pub const WRITTEN_BY: &str = "keelson.dev/written-by";
     /// On a pod: the digest of the [`Template`](super::super::Template) it was made from.
     pub const TEMPLATE: &str = "keelson.dev/template";
     /// On a pod: how the operator that made it turned templates into pods.

@@ -46,11 +46,11 @@ pub async fn away(recorder: &Recorder, cluster: &EtcdCluster, away: &Away) {
     publish(recorder, cluster, EventType::Warning, "Unattended", note).await;
 }
 
-pub async fn failed(recorder: &Recorder, cluster: &EtcdCluster, note: String) {
+pub async fn failed(recorder: &Recorder, cluster: &impl Resource<DynamicType = ()>, note: String) {
     publish(recorder, cluster, EventType::Warning, "Failed", note).await;
 }
 
-async fn publish(recorder: &Recorder, cluster: &EtcdCluster, type_: EventType, reason: &str, note: String) {
+async fn publish(recorder: &Recorder, cluster: &impl Resource<DynamicType = ()>, type_: EventType, reason: &str, note: String) {
     // The API server takes at most 1024 bytes.
     let note = note.chars().take(500).collect();
     let event = Event { type_, reason: reason.into(), note: Some(note), action: "Reconcile".into(), secondary: None };

@@ -19,6 +19,8 @@ pub type Key = ObjectRef<EtcdCluster>;
 pub struct Memory {
     pub snapshot: Option<(Instant, Snapshot)>,
     connections: BTreeMap<String, Connection>,
+    /// Those that could be used last.
+    certificates: Option<Certificates>,
     answering_since: BTreeMap<String, Instant>,
     pub last_action: Option<(Action, Instant)>,
     pub last_status: Option<Instant>,
@@ -44,9 +46,12 @@ impl Memory {
         let mut members = BTreeMap::new();
         let certificates = match &snapshot.certificates {
             None => None,
-            Some(Ok(certificates)) => Some(certificates),
-            // Without certificates nobody can be asked; the plan says which Secret is missing.
-            Some(Err(_)) => return Ok(members),
+            Some(Ok(certificates)) => Some(self.certificates.insert(certificates.clone()).clone()),
+            // The plan says which Secret was spoiled or deleted. Nobody is kept from being healed while those of before are good.
+            Some(Err(_)) => match &self.certificates {
+                Some(before) => Some(before.clone()),
+                None => return Ok(members),
+            },
         };
         self.connections.retain(|name, _| snapshot.pod(name).is_some());
         for pod in &snapshot.pods {
@@ -57,9 +62,9 @@ impl Memory {
                 continue;
             }
             let name = pod.name_any();
-            let to = (format!("{ip} {}", pod.uid().unwrap_or_default()), certificates.cloned());
+            let to = (format!("{ip} {}", pod.uid().unwrap_or_default()), certificates.clone());
             if self.connections.get(&name).is_none_or(|connection| connection.to != to) {
-                let member = Member::new(&ip, CLIENT_PORT, &snapshot.names.host(&name), certificates)?;
+                let member = Member::new(&ip, CLIENT_PORT, &snapshot.names.host(&name), certificates.as_ref())?;
                 self.connections.insert(name.clone(), Connection { to, member });
             }
             if let Some(connection) = self.connections.get(&name) {

@@ -15,6 +15,7 @@ use futures::StreamExt;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{self, Action, Config};
 use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
@@ -35,6 +36,9 @@ const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
 /// Somebody wrote at the same time: the next look sees it. When that happens more often in a row, something else is wrong.
 const CONFLICT: Duration = Duration::from_millis(100);
 const CONFLICTS: u32 = 5;
+
+/// One that cannot be read, such as one of a newer definition, is told of by itself and keeps no other from being seen.
+type Watched = DeserializeGuard<EtcdCluster>;
 
 /// What every look shares.
 pub struct Context {
@@ -132,15 +136,15 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: impl Fu
     let namespace = namespace.as_deref();
     let shared = context.clone();
     let ours = watcher::Config::default().labels(label::CLUSTER);
-    Controller::new(api::<EtcdCluster>(&context, namespace), watcher::Config::default())
+    Controller::new(api::<Watched>(&context, namespace), watcher::Config::default())
         .with_config(Config::default().concurrency(CONCURRENCY))
-        .watches(api::<EtcdMember>(&context, namespace), ours.clone(), touches(&context))
+        .watches(api::<DeserializeGuard<EtcdMember>>(&context, namespace), ours.clone(), touches(&context))
         .watches(api::<Pod>(&context, namespace), ours.clone(), touches(&context))
         .watches(api::<PersistentVolumeClaim>(&context, namespace), ours.clone(), touches(&context))
         .watches(api::<Service>(&context, namespace), ours.clone(), touches(&context))
         .watches(api::<PodDisruptionBudget>(&context, namespace), ours, touches(&context))
         .graceful_shutdown_on(stop)
-        .run(look, |cluster, error, context| retry(&cluster, error, &context), context)
+        .run(look, |watched, error, context| retry(&watched, error, &context), context)
         .for_each(async |result| {
             match result {
                 // A failed look is told of where it failed; one for a cluster that is gone by now is none.
@@ -155,33 +159,37 @@ pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: impl Fu
         .await;
 }
 
-async fn look(cluster: Arc<EtcdCluster>, context: Arc<Context>) -> Result<Action, reconcile::Error> {
-    let key = ObjectRef::from_obj(&*cluster);
-    context.note_version(&key, &cluster).await;
-    if let Some(rest) = context.rest(&key, cluster.metadata.generation) {
+async fn look(watched: Arc<Watched>, context: Arc<Context>) -> Result<Action, reconcile::Error> {
+    let key = key(&watched);
+    context.note_version(&key, &watched).await;
+    if let Some(rest) = context.rest(&key, watched.meta().generation) {
         return Ok(Action::requeue(rest));
     }
-    let next = reconcile::reconcile(cluster, context.clone()).await?;
+    let next = reconcile::reconcile(&watched, &context).await?;
     context.failures.lock().remove(&key);
     Ok(next)
 }
 
 impl Context {
     /// The resource itself has no mapper that would mark it: its version tells whether it changed.
-    async fn note_version(&self, key: &Key, cluster: &EtcdCluster) {
+    async fn note_version(&self, key: &Key, watched: &Watched) {
         let memory = self.memory(key);
         let memory = memory.lock().await;
         let known = memory.snapshot.as_ref().and_then(|(_, snapshot)| snapshot.cluster.resource_version());
-        if known != cluster.resource_version() {
+        if known != watched.resource_version() {
             self.dirty.lock().insert(key.clone());
         }
     }
 }
 
-fn retry(cluster: &EtcdCluster, error: &reconcile::Error, context: &Context) -> Action {
-    let key = ObjectRef::from_obj(cluster);
+fn retry(watched: &Watched, error: &reconcile::Error, context: &Context) -> Action {
+    let key = key(watched);
     context.dirty.lock().insert(key.clone());
-    Action::requeue(context.backoff(&key, cluster.metadata.generation, reconcile::conflict(error)))
+    Action::requeue(context.backoff(&key, watched.meta().generation, reconcile::conflict(error)))
+}
+
+fn key(watched: &Watched) -> Key {
+    ObjectRef::new(&watched.name_any()).within(&watched.namespace().unwrap_or_default())
 }
 
 fn api<K>(context: &Context, namespace: Option<&str>) -> Api<K>
@@ -195,12 +203,30 @@ where
 }
 
 /// Which cluster an object is of, noting that it has to be read again.
-fn touches<K: Resource>(context: &Arc<Context>) -> impl Fn(K) -> Option<Key> + Send + Sync + 'static {
+fn touches<K: Resource>(context: &Arc<Context>) -> impl Fn(K) -> Option<ObjectRef<Watched>> + Send + Sync + 'static {
     let context = context.clone();
     move |object| {
         let cluster = object.labels().get(label::CLUSTER)?;
-        let key = ObjectRef::new(cluster).within(&object.namespace()?);
-        context.dirty.lock().insert(key.clone());
-        Some(key)
+        let namespace = object.namespace()?;
+        context.dirty.lock().insert(ObjectRef::new(cluster).within(&namespace));
+        Some(ObjectRef::new(cluster).within(&namespace))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_resource_that_cannot_be_read_is_known_by_its_name_and_spoils_no_list() {
+        let of = |name: &str, spec| json!({ "metadata": { "name": name, "namespace": "ns", "generation": 7 }, "spec": spec });
+        let list = json!([of("db", json!({})), of("newer", json!({ "deletionPolicy": "Archive" }))]);
+        let listed: Vec<Watched> = serde_json::from_value(list).unwrap();
+        let [db, newer] = &listed[..] else { panic!("two") };
+        assert!(db.0.is_ok() && newer.0.is_err());
+        assert_eq!(key(newer), ObjectRef::new("newer").within("ns"));
+        assert_eq!(newer.meta().generation, Some(7));
     }
 }

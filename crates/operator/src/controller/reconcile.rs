@@ -1,17 +1,18 @@
 //! One look at one cluster: observe, plan, write the intent, act, return. Nothing waits in here.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, PostParams};
 use kube::runtime::controller::Action as Next;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use tokio::time::timeout;
 
 use super::memory::Memory;
-use super::{Context, events, status};
+use super::{Context, Watched, events, key, status};
 use crate::act::{ActError, Hands};
 use crate::api::{EtcdCluster, EtcdClusterStatus, FIELD_OWNER, Target, condition};
 use crate::observe::{ObserveError, Recollection, Snapshot, assemble};
@@ -30,8 +31,20 @@ const REPEAT: Duration = Duration::from_secs(1);
 /// What the condition says when an action or a question to the API server has failed.
 const FAILED: &str = "Failed";
 
+/// A look takes a few answers of the API server and of members, each of which takes seconds at most.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
+/// For telling of a failure.
+const REPORT_LIMIT: Duration = Duration::from_secs(10);
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(
+        "this resource cannot be read: {0}. If its definition is of another version than this operator, bring both to the \
+         same; until then nothing of this cluster is changed or healed"
+    )]
+    Unreadable(String),
+    #[error("the API server has not answered within {} seconds", LOOK_LIMIT.as_secs())]
+    Late,
     #[error(transparent)]
     Observe(#[from] ObserveError),
     #[error(transparent)]
@@ -42,12 +55,18 @@ pub enum Error {
     Act { step: String, source: ActError },
 }
 
-pub async fn reconcile(cluster: Arc<EtcdCluster>, context: Arc<Context>) -> Result<Next, Error> {
+pub async fn reconcile(watched: &Watched, context: &Context) -> Result<Next, Error> {
     let begun = Instant::now();
-    let result = Box::pin(look(&cluster, &context)).await;
+    let result = match &watched.0 {
+        // To give up half-way is what a crash does, too: the next look goes on from there.
+        Ok(cluster) => timeout(LOOK_LIMIT, Box::pin(look(cluster, context))).await.unwrap_or(Err(Error::Late)),
+        Err(invalid) => Err(Error::Unreadable(invalid.error.clone())),
+    };
     context.metrics.reconciled(begun.elapsed(), result.is_ok());
-    if let Err(error) = &result {
-        report(&cluster, &context, error).await;
+    if let Err(error) = &result
+        && timeout(REPORT_LIMIT, Box::pin(report(watched, context, error))).await.is_err()
+    {
+        tracing::warn!(cluster = watched.name_any(), "the API server has not taken the report of a failure in time");
     }
     result
 }
@@ -177,35 +196,40 @@ fn freshness(snapshot: &Snapshot) -> Duration {
 }
 
 /// Whatever goes wrong reaches a condition and an Event, as far as the API server can be reached.
-async fn report(cluster: &EtcdCluster, context: &Context, error: &Error) {
+async fn report(watched: &Watched, context: &Context, error: &Error) {
     let note = error.to_string();
-    tracing::warn!(cluster = cluster.name_any(), namespace = cluster.namespace(), %error, "looking again later");
+    let (name, namespace) = (watched.name_any(), watched.namespace().unwrap_or_default());
+    tracing::warn!(cluster = name, namespace, %error, "looking again later");
     // Somebody wrote at the same time: the next look sees it.
     if conflict(error) {
         return;
     }
-    if !context.told(&ObjectRef::from_obj(cluster), &note).await {
-        events::failed(&context.recorder(), cluster, note.clone()).await;
+    if !context.told(&key(watched), &note).await {
+        events::failed(&context.recorder(), watched, note.clone()).await;
     }
-    let api = Api::<EtcdCluster>::namespaced(context.client.clone(), &cluster.namespace().unwrap_or_default());
-    let Ok(Some(mut cluster)) = api.get_opt(&cluster.name_any()).await else {
+    // As it is, field by field: it may be one that cannot be read.
+    let resource = ApiResource::erase::<EtcdCluster>(&());
+    let api = Api::<DynamicObject>::namespaced_with(context.client.clone(), &namespace, &resource);
+    let Ok(Some(mut cluster)) = api.get_opt(&name).await else {
         return;
     };
-    let mut status = cluster.status.clone().unwrap_or_default();
+    let before = conditions(&cluster.data);
     let sign = condition::Sign { type_: condition::PROGRESSING, status: Some(false), reason: FAILED, message: note };
-    let [failed] = &condition::merge(&status.conditions, &[sign], cluster.metadata.generation, Timestamp::now())[..] else {
-        return;
-    };
-    status.conditions.retain(|condition| condition.type_ != failed.type_);
-    status.conditions.push(failed.clone());
-    if cluster.status.as_ref() == Some(&status) {
+    let failed = condition::merge(&before, &[sign], cluster.metadata.generation, Timestamp::now());
+    let mut now: Vec<_> = before.iter().filter(|condition| condition.type_ != condition::PROGRESSING).cloned().collect();
+    now.extend(failed);
+    if now == before {
         return;
     }
-    let name = cluster.name_any();
-    cluster.status = Some(status);
+    cluster.data["status"]["conditions"] = json!(now);
     if let Err(error) = api.replace_status(&name, &PostParams::default(), &cluster).await {
         tracing::warn!(cluster = name, %error, "the failure could not be written into the status");
     }
+}
+
+fn conditions(cluster: &Value) -> Vec<Condition> {
+    let conditions = cluster.pointer("/status/conditions").cloned();
+    conditions.and_then(|conditions| serde_json::from_value(conditions).ok()).unwrap_or_default()
 }
 
 pub fn conflict(error: &Error) -> bool {

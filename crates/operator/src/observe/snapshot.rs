@@ -34,6 +34,8 @@ pub struct Snapshot {
     pub unbound: BTreeMap<String, String>,
     /// Read only when something is missing: there may be thousands.
     pub nodes: Option<Vec<Node>>,
+    /// Why they could not be. Without them no volume is taken for lost, and pods are made again all the same.
+    pub no_nodes: Option<String>,
     pub budget: Option<PodDisruptionBudget>,
     pub peer_service: Option<Service>,
     pub client_service: Option<Service>,
@@ -70,6 +72,7 @@ impl Snapshot {
             volumes: BTreeMap::new(),
             unbound: BTreeMap::new(),
             nodes: None,
+            no_nodes: None,
             budget: budgets.get_opt(&names.cluster).await.map_err(failed("the disruption budget"))?.map(lean),
             peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?.map(lean),
             client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?.map(lean),
@@ -89,10 +92,12 @@ impl Snapshot {
                 Api::<PersistentVolume>::all(client.clone()).get_opt(&name).await.map_err(failed("persistent volumes"))?;
             snapshot.volumes.extend(volume.map(|volume| (name, lean(volume))));
         }
-        snapshot.unbound = unbound(client, &snapshot.claims).await.map_err(failed("storage classes"))?;
+        snapshot.unbound = unbound(client, &snapshot.claims).await;
         if !snapshot.calm() {
-            let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await.map_err(failed("nodes"))?;
-            snapshot.nodes = Some(nodes.items);
+            match Api::<Node>::all(client.clone()).list(&ListParams::default()).await {
+                Ok(nodes) => snapshot.nodes = Some(nodes.items),
+                Err(error) => snapshot.no_nodes = Some(failed("nodes")(error).to_string()),
+            }
         }
         Ok(Some(snapshot))
     }
@@ -164,8 +169,9 @@ fn lean<K: ResourceExt>(mut object: K) -> K {
     object
 }
 
-/// Claims wait for a StorageClass that does not exist without a word in their status.
-async fn unbound(client: &Client, claims: &[PersistentVolumeClaim]) -> Result<BTreeMap<String, String>, kube::Error> {
+/// Claims wait for a StorageClass that does not exist without a word in their status. One that cannot be read is told of
+/// where it matters, and keeps nobody from being healed.
+async fn unbound(client: &Client, claims: &[PersistentVolumeClaim]) -> BTreeMap<String, String> {
     let classes = Api::<StorageClass>::all(client.clone());
     let mut why = BTreeMap::new();
     for claim in claims {
@@ -175,12 +181,17 @@ async fn unbound(client: &Client, claims: &[PersistentVolumeClaim]) -> Result<BT
         let reason = match spec.storage_class_name.as_deref() {
             // Only for volumes that somebody makes by hand.
             Some("") => None,
-            Some(class) => classes.get_opt(class).await?.is_none().then(|| {
-                format!("StorageClass {class}, which spec.storage.storageClassName names, does not exist: create it, or create another cluster with one of `kubectl get storageclasses`")
-            }),
+            Some(class) => match classes.get_opt(class).await {
+                Ok(Some(_)) => None,
+                Ok(None) => Some(format!(
+                    "StorageClass {class}, which spec.storage.storageClassName names, does not exist: create it, or create \
+                     another cluster with one of `kubectl get storageclasses`"
+                )),
+                Err(error) => Some(format!("whether StorageClass {class} is there cannot be read: {error}")),
+            },
             None => Some("spec.storage.storageClassName is empty and no StorageClass is the default".to_string()),
         };
         why.extend(reason.map(|reason| (claim.name_any(), reason)));
     }
-    Ok(why)
+    why
 }

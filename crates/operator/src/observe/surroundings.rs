@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::snapshot::Snapshot;
 use crate::api::{EtcdCluster, annotation};
-use crate::plan::Surrounding;
+use crate::plan::{Need, Obstacle, Surrounding};
 use crate::render;
 
 /// Objects to apply, in the order they are needed.
@@ -59,19 +59,23 @@ fn contains(live: &Value, wanted: &Value) -> bool {
     }
 }
 
-/// What stands under names that this cluster needs and does not belong to it; one sentence each.
-pub fn in_the_way(snapshot: &Snapshot) -> Vec<String> {
+/// What stands under names that this cluster needs and does not belong to it, and Secrets that cannot be used.
+pub fn in_the_way(snapshot: &Snapshot) -> Vec<Obstacle> {
     let cluster = &snapshot.cluster;
     let mut found = Vec::new();
-    found.extend(foreign(cluster, snapshot.peer_service.as_ref()));
-    found.extend(foreign(cluster, snapshot.client_service.as_ref()));
-    found.extend(foreign(cluster, snapshot.budget.as_ref()).filter(|_| cluster.spec.pdb.enabled));
-    found.extend(foreign(cluster, snapshot.connection.as_ref()).filter(|_| cluster.spec.connection_secret.enabled));
-    found.extend(snapshot.members.iter().filter_map(|member| foreign(cluster, Some(member))));
-    if let Some(Err(why)) = &snapshot.certificates {
-        found.push(why.clone());
+    let mut note = |to: Need, why: Option<String>| found.extend(why.map(|why| Obstacle { to, why }));
+    note(Need::Object(Surrounding::PeerService), foreign(cluster, snapshot.peer_service.as_ref()));
+    note(Need::Certificates, snapshot.certificates.as_ref().and_then(|certificates| certificates.as_ref().err().cloned()));
+    note(Need::Certificates, snapshot.no_peer_certificates.clone());
+    for member in &snapshot.members {
+        note(Need::Member(member.name_any()), foreign(cluster, Some(member)));
     }
-    found.extend(snapshot.no_peer_certificates.clone());
+    let client = foreign(cluster, snapshot.client_service.as_ref());
+    note(Need::Object(Surrounding::ClientService), client);
+    let connection = foreign(cluster, snapshot.connection.as_ref()).filter(|_| cluster.spec.connection_secret.enabled);
+    note(Need::Object(Surrounding::Connection), connection);
+    note(Need::Nodes, snapshot.no_nodes.clone());
+    note(Need::Budget, foreign(cluster, snapshot.budget.as_ref()).filter(|_| cluster.spec.pdb.enabled));
     found
 }
 

@@ -18,6 +18,7 @@ pub fn seen(claim: &PersistentVolumeClaim, snapshot: &Snapshot, since: Option<Ti
         token: id(annotation::CLUSTER_TOKEN).map(str::to_string),
         member_id: id(annotation::MEMBER_ID).and_then(|id| id.parse().ok()),
         cluster_id: id(annotation::CLUSTER_ID).and_then(|id| id.parse().ok()),
+        version: id(annotation::WRITTEN_BY).map(str::to_string),
         state: state(claim, bound, snapshot, since, now),
         kept: bound.and_then(|volume| Some(volume.spec.as_ref()?.persistent_volume_reclaim_policy.as_deref()? == "Retain")),
         trouble: snapshot.unbound.get(&claim.name_any()).cloned(),

@@ -2,12 +2,14 @@
 //! They are taken over under their old name, never passed over and never founded upon.
 
 use super::decision::{Action, Step};
-use super::world::{Member, VolumeState, World};
+use super::world::{Member, Need, VolumeState, World};
 use crate::api::OperationType::Adopt;
 use crate::api::Origin;
 
 pub(super) fn adopt(world: &World) -> Option<Step> {
-    let orphan = world.members.iter().find(|(_, member)| member.object.is_none() && kept(member));
+    // An EtcdMember of that name that is still going is waited for.
+    let free = |name: &String| world.obstacle_to(&Need::Member(name.clone())).is_none();
+    let orphan = world.members.iter().find(|(name, member)| member.object.is_none() && kept(member) && free(name));
     let (name, _) = orphan?;
     let token = token(world).unwrap_or_else(|| world.fresh.token.clone());
     let action = Action::CreateMember { name: name.clone(), token, origin: Origin::Adopted };

@@ -89,6 +89,11 @@ fn closed(world: &World) -> Option<(&str, &Member)> {
     Some((name.as_str(), member))
 }
 
+/// True while there is one member, of a store that no client has been let into yet.
+pub(super) fn is_closed(world: &World) -> bool {
+    closed(world).is_some()
+}
+
 /// True once there is a store that clients have been, or may have been, let into: by this resource, or one before it.
 pub(super) fn in_use(world: &World) -> bool {
     let seed = |(_, member): (&str, &Member)| member.object.as_ref().is_some_and(|object| object.origin == Origin::Seed);
@@ -98,8 +103,13 @@ pub(super) fn in_use(world: &World) -> bool {
 /// A process that was started to found would do so again whenever its volume has lost its contents: alone, with the same
 /// ids, beside members that hold the data. So its pod is made anew as one that never founds, before anybody can have written.
 pub(super) fn disarm(view: &View) -> Option<Step> {
-    let (name, member) = closed(view.world).filter(|_| view.world.cluster.id.is_some())?;
+    let (name, member) = closed(view.world)?;
     let why = "The store is founded: starting its first member anew as one that never founds another";
+    if view.world.cluster.id.is_none() {
+        // It is written with this very look. Nobody is added meanwhile: among several this member would not be found again.
+        let known = view.listed().is_some() && member.volume.as_ref().is_some_and(|volume| volume.cluster_id.is_some());
+        return known.then(|| Step::wait(Bootstrap, Some(name), why, "the status does not know of the store yet"));
+    }
     match &member.pod {
         Some(pod) if pod.phase == Phase::Terminating => {
             Some(Step::wait(Bootstrap, Some(name), why, format!("pod {name} is still terminating")))
@@ -109,7 +119,7 @@ pub(super) fn disarm(view: &View) -> Option<Step> {
         }
         Some(_) if view.listed().is_some() => None,
         Some(_) => restart(view).or_else(|| {
-            let blocked_by = trouble_of(name, member).unwrap_or_else(|| format!("{name} is not back yet"));
+            let blocked_by = trouble_of(view, name, member).unwrap_or_else(|| format!("{name} is not back yet"));
             Some(Step::wait(Bootstrap, Some(name), why, blocked_by))
         }),
         None => restart(view),

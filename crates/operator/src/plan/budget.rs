@@ -6,15 +6,18 @@
 use super::decision::{Action, Step};
 use super::removal;
 use super::view::{View, quorum};
+use super::world::Need;
 use crate::api::OperationType::Configure;
 
 pub(super) fn budget(view: &View) -> Option<Step> {
+    // Somebody else's is left alone; members do not wait for it.
+    let ours = view.world.obstacle_to(&Need::Budget).is_none();
     if !view.world.cluster.budget_enabled {
         let why = "Deleting the disruption budget, as spec.pdb asks";
         return view.world.budget.map(|_| Step::act(Configure, None, why, Action::DeleteBudget));
     }
     let due = i32::try_from(quorum(view.voter_count().max(view.goal.replicas))).unwrap_or(i32::MAX);
-    if view.world.budget != Some(due) {
+    if ours && view.world.budget != Some(due) {
         let why = format!("Setting the disruption budget to at least {due} voters");
         return Some(Step::act(Configure, None, why, Action::SetBudget { min_available: due }));
     }

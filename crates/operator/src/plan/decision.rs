@@ -100,6 +100,8 @@ pub struct Record {
     pub identity: Option<(MemberId, ClusterId)>,
     pub volume_uid: Option<String>,
     pub initial_cluster: Option<String>,
+    /// Goes onto the volume only.
+    pub version: Option<String>,
 }
 
 /// The `initial-cluster-state` a pod is started with.

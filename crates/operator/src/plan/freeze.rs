@@ -1,13 +1,19 @@
 //! Contradictions that no rule may act upon: they are reported, and everything stays as it is.
 
+use std::collections::BTreeMap;
+
 use super::decision::Step;
-use super::ids::ClusterId;
+use super::ids::{ClusterId, MemberId};
 use super::world::{Alarm, Store, VolumeState, World};
 use crate::api::OperationType;
 
 /// A wait that only a person can end, if the world contradicts itself.
 pub(super) fn frozen(world: &World) -> Option<Step> {
-    let why = two_stores(world).or_else(|| corrupt(world)).or_else(|| two_tokens(world)).or_else(|| too_many_gone(world))?;
+    let why = two_stores(world)
+        .or_else(|| corrupt(world))
+        .or_else(|| two_tokens(world))
+        .or_else(|| one_id_twice(world))
+        .or_else(|| too_many_gone(world))?;
     Some(Step::wait(OperationType::Frozen, None, "Leaving everything as it is until a person has looked", why))
 }
 
@@ -70,6 +76,27 @@ fn two_tokens(world: &World) -> Option<String> {
         "volumes of two different stores carry this cluster's name: those of {a} and {b}. \
          Remove the label keelson.dev/cluster from the volume claims that do not belong here"
     ))
+}
+
+/// An id is given once. Two members that go by it are one volume and its copy: each would vote in the other's name.
+fn one_id_twice(world: &World) -> Option<String> {
+    let mut seen: BTreeMap<MemberId, &str> = BTreeMap::new();
+    for (name, member) in &world.members {
+        let told = member.word.as_ref().map(|word| word.member_id);
+        let recorded = member.object.as_ref().and_then(|object| object.id);
+        let on_volume = member.volume.as_ref().and_then(|volume| volume.member_id);
+        for id in [told, recorded, on_volume].into_iter().flatten() {
+            let Some(other) = seen.insert(id, name).filter(|other| *other != name.as_str()) else {
+                continue;
+            };
+            return Some(format!(
+                "{other} and {name} are both member {id}: the data of one is a copy of the other's, and both could vote in its name. \
+                 Find out which one the others know (`etcdctl member list`), then delete the pod and the volume claim of the other, \
+                 and its EtcdMember, which has to be annotated with keelson.dev/may-be-deleted= for that"
+            ));
+        }
+    }
+    None
 }
 
 /// Members are removed one at a time, and cleaned up after before the next. A list that lacks several is that of a store

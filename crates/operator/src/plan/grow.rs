@@ -2,12 +2,13 @@
 
 use super::decision::{Action, Step};
 use super::view::{STEADY, Seat, View, broken, trouble_of};
+use super::world::World;
 use crate::api::OperationType::ScaleUp;
 use crate::api::Origin;
 
 pub(super) fn grow(view: &View) -> Option<Step> {
     if let Some(seat) = view.learners().find(|seat| !seat.name.is_empty()) {
-        return Some(caught_up(seat));
+        return Some(caught_up(view, seat));
     }
     let pending = view.world.members.iter().find(|(name, member)| {
         let unnamed = member.object.as_ref().is_some_and(|object| object.id.is_none() && object.origin == Origin::Added);
@@ -44,6 +45,11 @@ fn steady(view: &View, name: &str) -> Option<Step> {
     (!enough).then(|| Step::wait(ScaleUp, Some(name), "Waiting to add a member", why))
 }
 
+/// Why a member that is added now could not run, as far as is known.
+pub(super) fn hindered(world: &World) -> Option<&str> {
+    world.hampered().or(world.unschedulable.as_deref())
+}
+
 /// What an addition waits for: the store refuses one while a voter is down.
 fn ready(view: &View, name: &str) -> Option<Step> {
     let wait = |why: String| Some(Step::wait(ScaleUp, Some(name), "Waiting to add a member", why));
@@ -56,7 +62,7 @@ fn ready(view: &View, name: &str) -> Option<Step> {
     if !view.all_healthy() {
         return wait(format!("not healthy: {}", view.unhealthy()));
     }
-    view.world.unschedulable.clone().and_then(wait)
+    hindered(view.world).and_then(|why| wait(why.to_string()))
 }
 
 /// A learner on its way is finished before anything else, unless it is to go or its pod does not work: one that is stuck
@@ -74,12 +80,12 @@ pub(super) fn advance(view: &View) -> Option<Step> {
         let action = Action::Promote { name: name.into(), id: seat.listed.id };
         return Some(Step::act(ScaleUp, Some(name), format!("Learner {name} has caught up: making it a voter"), action));
     }
-    (!broken(member)).then(|| caught_up(seat))
+    (!broken(member)).then(|| caught_up(view, seat))
 }
 
-fn caught_up(seat: &Seat) -> Step {
+fn caught_up(view: &View, seat: &Seat) -> Step {
     let name = seat.name;
-    let trouble = seat.member.and_then(|member| trouble_of(name, member));
+    let trouble = seat.member.and_then(|member| trouble_of(view, name, member));
     let blocked_by = trouble.unwrap_or_else(|| format!("{name} is not caught up"));
     Step::wait(ScaleUp, Some(name), format!("Waiting for learner {name} to catch up with the leader"), blocked_by)
 }

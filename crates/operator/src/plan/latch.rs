@@ -4,6 +4,7 @@
 //! goes back to where the cluster was, and when the target in force cannot be reached, so that a mistake can be mended.
 
 use super::version;
+use super::view::too_old;
 use super::world::{Goal, World};
 
 pub(super) struct Latch<'a> {
@@ -23,6 +24,10 @@ pub(super) fn choose(world: &World) -> Latch<'_> {
     // Of several edits made during a pause only the last is meant.
     if latched == wanted || cluster.paused {
         return Latch { goal: latched, taken: false, held_back: None };
+    }
+    // What no member can be started with is nothing to come from.
+    if world.members.values().any(|member| too_old(member, latched).is_some()) {
+        return Latch { goal: wanted, taken: true, held_back: None };
     }
     let reached = cluster.reached.as_ref();
     let goes_back = reached.is_some_and(|reached| wanted.is(reached));

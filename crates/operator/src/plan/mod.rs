@@ -2,7 +2,8 @@
 //!
 //! Each file is one rule that recognises a situation and says what to do about it, or what it waits for. [`plan`] asks
 //! them in order of urgency; the first that has something to say is heard. What may be done without a quorum comes
-//! before the question whether there is one; what changes the membership comes after it.
+//! before the question whether there is one; what changes the membership comes after it. What members do not need
+//! themselves, such as Services for clients, is done while they are waited for and never held against them.
 //!
 //! *Invariants*, held by `explore` over every order of events in small worlds: the planner never takes the majority
 //! away, founds at most one store that anybody could have written to, never deletes the volume of a member that the
@@ -95,19 +96,28 @@ fn next(view: &View) -> Option<Step> {
     if world.cluster.paused {
         return None;
     }
-    if let Some(name) = world.in_the_way.first() {
-        return Some(Step::wait(OperationType::Configure, None, "Waiting for names that this cluster needs", name.clone()));
+    // Before there is a store nobody can be harmed by waiting.
+    if let Some(step) = obstructed(world).filter(|_| world.cluster.id.is_none()) {
+        return Some(step);
     }
+    match members(view) {
+        Some(step) if step.action.is_some() => Some(step),
+        waiting => around(world).or(waiting).or_else(|| record::written_by(view)).or_else(|| obstructed(world)),
+    }
+}
+
+/// What members need.
+fn members(view: &View) -> Option<Step> {
+    let world = view.world;
     delete::finalizer(world)
-        .or_else(|| surroundings(world, false))
+        .or_else(|| apply(world, Surrounding::PeerService))
         .or_else(|| adopt::adopt(world))
         .or_else(|| record::recall(world))
         .or_else(|| bootstrap::bootstrap(world))
         .or_else(|| record::record(view))
         .or_else(|| bootstrap::disarm(view))
-        .or_else(|| surroundings(world, true))
-        .or_else(|| record::keep(world))
         .or_else(|| restart::restart(view))
+        .or_else(|| let_in(world))
         .or_else(|| restart::await_quorum(view))
         .or_else(|| cleanup::cleanup(view))
         .or_else(|| budget::budget(view))
@@ -116,17 +126,40 @@ fn next(view: &View) -> Option<Step> {
         .or_else(|| grow::grow(view))
         .or_else(|| roll::roll(view))
         .or_else(|| settle::settle(view))
+        .or_else(|| cleanup::linger(view))
 }
 
-/// Services and the like: what members need before there are any, what clients use after the store's id was recorded
-/// on its first volume and then in the status. So a volume without an id holds nothing that anybody wrote.
-fn surroundings(world: &World, for_clients: bool) -> Option<Step> {
-    let ready = !for_clients || world.cluster.id.is_some();
-    let due = world.outdated.iter().find(|object| ready && object.needs_store() == for_clients)?;
-    let what = match due {
+/// Clients are let in after the store's id was recorded on its first volume and then in the status, so that a volume
+/// without an id holds nothing that anybody wrote; and before anything else is done to a store that this resource has
+/// not brought to rest yet, so that nobody waits for members that are only added.
+fn let_in(world: &World) -> Option<Step> {
+    let due = world.cluster.id.is_some() && world.cluster.reached.is_none();
+    let step = apply(world, Surrounding::ClientService).filter(|_| due);
+    // Without any client there is nothing to heal for either.
+    step.or_else(|| obstructed(world).filter(|_| due && bootstrap::is_closed(world)))
+}
+
+/// What is for others than members.
+fn around(world: &World) -> Option<Step> {
+    let open = world.cluster.id.is_some() && !bootstrap::is_closed(world);
+    record::keep(world)
+        .or_else(|| apply(world, Surrounding::ClientService).filter(|_| open))
+        .or_else(|| apply(world, Surrounding::Connection).filter(|_| open))
+}
+
+/// Brings one object in step, unless that is somebody else's.
+fn apply(world: &World, object: Surrounding) -> Option<Step> {
+    let due = world.outdated.contains(&object) && world.obstacle_to(&Need::Object(object)).is_none();
+    let what = match object {
         Surrounding::PeerService => "Applying the Service by which members find each other",
         Surrounding::ClientService => "Applying the Service for clients",
         Surrounding::Connection => "Applying the Secret with what clients need",
     };
-    Some(Step::act(OperationType::Configure, None, what, Action::Apply(*due)))
+    due.then(|| Step::act(OperationType::Configure, None, what, Action::Apply(object)))
+}
+
+/// A wait for what only a person or time can take away.
+fn obstructed(world: &World) -> Option<Step> {
+    let obstacle = world.in_the_way.first()?;
+    Some(Step::wait(OperationType::Configure, None, "Waiting for what this cluster needs", obstacle.why.clone()))
 }

@@ -21,7 +21,7 @@ pub(super) fn recall(world: &World) -> Option<Step> {
             return None;
         }
         let type_ = if object.origin == Origin::Adopted { Adopt } else { Configure };
-        let action = Action::Record { name: name.clone(), record: Record { identity, volume_uid, initial_cluster: None } };
+        let action = Action::Record { name: name.clone(), record: Record { identity, volume_uid, ..Record::default() } };
         Some(Step::act(type_, Some(name), format!("Noting which volume is that of {name}"), action))
     })
 }
@@ -41,10 +41,25 @@ pub(super) fn record(view: &View) -> Option<Step> {
         if identity.is_none() && initial_cluster.is_none() {
             return None;
         }
-        let record = Record { identity, volume_uid: None, initial_cluster };
+        let record = Record { identity, initial_cluster, ..Record::default() };
         let (type_, name) = (if joining { ScaleUp } else { Bootstrap }, seat.name);
         let action = Action::Record { name: name.into(), record };
         Some(Step::act(type_, Some(name), format!("Noting what the store says of {name}"), action))
+    })
+}
+
+/// Which version wrote a volume, once every member is of it and works: from then on the store may use what only that
+/// version knows, and a cluster that is made from the volume again must not be of an older one.
+pub(super) fn written_by(view: &View) -> Option<Step> {
+    let version = &view.goal.version;
+    view.voters().find_map(|seat| {
+        let volume = seat.member?.volume.as_ref().filter(|volume| volume.state == VolumeState::Intact)?;
+        if volume.version.as_ref() == Some(version) {
+            return None;
+        }
+        let (name, record) = (seat.name, Record { version: Some(version.clone()), ..Record::default() });
+        let why = format!("Noting on the volume of {name} that version {version} wrote it");
+        Some(Step::act(Configure, Some(name), why, Action::Record { name: name.into(), record }))
     })
 }
 

@@ -4,6 +4,7 @@
 //! nobody. Learners go first, unhealthy voters before healthy ones, the leader last.
 
 use super::decision::{Action, Step};
+use super::grow::hindered;
 use super::ids::MemberId;
 use super::view::{STEADY, Seat, View, quorum};
 use crate::api::OperationType::{self, Replace, ScaleDown};
@@ -63,7 +64,7 @@ fn replaceable(view: &View) -> Option<String> {
         seat.healthy && word.is_some_and(|word| word.healthy_for >= STEADY)
     };
     if view.voter_count() <= view.goal.replicas
-        && let Some(why) = &view.world.unschedulable
+        && let Some(why) = hindered(view.world)
     {
         return Some(format!("another member could not run: {why}"));
     }

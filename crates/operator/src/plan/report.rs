@@ -3,7 +3,7 @@
 use super::bootstrap::in_use;
 use super::decision::Course;
 use super::restart::answering;
-use super::view::{View, quorum, trouble_of};
+use super::view::{View, quorum, too_old, trouble_of};
 use super::world::{Alarm, Exit, Store, VolumeState, World};
 use crate::api::OperationType;
 use crate::api::condition::{AVAILABLE, DEGRADED, DISRUPTIBLE, PROGRESSING, QUORUM_LOST, STORAGE_HEALTHY, Sign};
@@ -63,18 +63,22 @@ fn degraded(view: &View, course: Option<&Course>) -> Sign {
     if let Some(course) = course.filter(|course| course.type_ == OperationType::Frozen) {
         return sign(DEGRADED, true, "Frozen", course.blocked_by.clone().unwrap_or_default());
     }
-    let in_trouble = view.world.members.iter().find_map(|(name, member)| Some((member, trouble_of(name, member)?)));
+    let in_trouble = view.world.members.iter().find_map(|(name, member)| Some((member, trouble_of(view, name, member)?)));
     if let Some((member, trouble)) = in_trouble {
-        let exit = member.pod.as_ref().and_then(|pod| pod.exit);
-        return sign(DEGRADED, true, exit.map_or("PodInTrouble", Exit::reason), trouble);
+        let reason = match &member.pod {
+            None if too_old(member, view.goal).is_some() => "VersionTooOld",
+            pod => pod.as_ref().and_then(|pod| pod.exit).map_or("PodInTrouble", Exit::reason),
+        };
+        return sign(DEGRADED, true, reason, trouble);
     }
     if view.listed().is_none() {
         let founded = in_use(view.world);
         return sign(DEGRADED, founded, if founded { "NoQuorum" } else { "NotFounded" }, "No majority of members answers");
     }
-    match view.all_healthy() {
-        true => sign(DEGRADED, false, "AllHealthy", "Every voter answers and keeps up"),
-        false => sign(DEGRADED, true, "MemberUnhealthy", format!("not healthy: {}", view.unhealthy())),
+    match (view.all_healthy(), view.world.in_the_way.first()) {
+        (false, _) => sign(DEGRADED, true, "MemberUnhealthy", format!("not healthy: {}", view.unhealthy())),
+        (true, Some(obstacle)) => sign(DEGRADED, true, "InTheWay", obstacle.why.clone()),
+        (true, None) => sign(DEGRADED, false, "AllHealthy", "Every voter answers and keeps up"),
     }
 }
 

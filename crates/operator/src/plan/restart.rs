@@ -5,7 +5,7 @@
 
 use super::bootstrap::founded;
 use super::decision::{Action, Start, Step};
-use super::view::{View, broken, lost, only_copy, quorum, trouble_of};
+use super::view::{View, broken, lost, only_copy, quorum, too_old, trouble_of};
 use super::world::{Member, Phase, Store, VolumeState, World};
 use crate::api::OperationType::{self, AwaitQuorum, Bootstrap, Restart, Roll, ScaleUp};
 use crate::api::Origin;
@@ -35,7 +35,8 @@ fn create(view: &View, name: &str, member: &Member) -> Option<Step> {
     let world = view.world;
     let (object, volume) = (member.object.as_ref()?, member.volume.as_ref()?);
     let usable = volume.state == VolumeState::Intact && object.volume_uid.as_deref() == Some(&volume.uid);
-    if !usable || lost(member, world.cluster.replace_after, world.now).is_some() || removed(view, name, member) {
+    let lost = lost(member, world.cluster.replace_after, world.now).is_some();
+    if !usable || lost || removed(view, name, member) || too_old(member, view.goal).is_some() {
         return None;
     }
     let start = match (object.origin, object.id) {
@@ -98,13 +99,16 @@ pub(super) fn await_quorum(view: &View) -> Option<Step> {
     };
     if !founded(world) {
         let name = world.members.keys().next().map(String::as_str);
-        let blocked_by = trouble(world).unwrap_or_else(|| format!("the first member does not answer yet: {why}"));
+        let blocked_by = trouble(view).unwrap_or_else(|| format!("the first member does not answer yet: {why}"));
         return Some(Step::wait(Bootstrap, name, "Waiting for the first member to found the store", blocked_by));
     }
     let (answering, total) = answering(world);
     let mut blocked_by = format!("{answering} of {total} members answer, {} are needed: {why}", quorum(total));
-    if let Some(trouble) = trouble(world) {
+    if let Some(trouble) = trouble(view) {
         blocked_by = format!("{blocked_by}; {trouble}");
+    }
+    if let Some(why) = world.hampered() {
+        blocked_by = format!("{blocked_by}; {why}");
     }
     let lost: Vec<_> = world
         .members
@@ -126,7 +130,7 @@ pub(super) fn answering(world: &World) -> (usize, usize) {
     (members().filter(|member| member.word.is_some()).count(), members().count())
 }
 
-/// What Kubernetes says is wrong with the first member that has trouble.
-fn trouble(world: &World) -> Option<String> {
-    world.members.iter().find_map(|(name, member)| trouble_of(name, member))
+/// What is wrong with the first member that has trouble.
+fn trouble(view: &View) -> Option<String> {
+    view.world.members.iter().find_map(|(name, member)| trouble_of(view, name, member))
 }

@@ -37,6 +37,9 @@ fn pod<'a>(seat: &Seat<'a>) -> Option<&'a super::world::Pod> {
 
 /// Why no healthy pod may be taken down now.
 fn shut(view: &View) -> Option<String> {
+    if let Some(why) = view.world.hampered() {
+        return Some(why.to_string());
+    }
     if let Some(seat) = view.voters().find(|seat| !seat.healthy || !pod(seat).is_some_and(|pod| pod.ready)) {
         let trouble = pod(seat).and_then(|pod| pod.trouble.clone()).unwrap_or_else(|| "it is not back yet".into());
         return Some(format!("member {}: {trouble}", if seat.name.is_empty() { &seat.listed.peer_url } else { seat.name }));

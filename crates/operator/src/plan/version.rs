@@ -27,6 +27,18 @@ pub(super) fn path(from: &str, to: &str) -> Result<(), String> {
     Err(format!("version {to} skips a minor version: set spec.version to {}.{} first, then to {to}", old.0, old.1 + 1))
 }
 
+/// Why `version` must not be started on what `writer` wrote, if that is known.
+pub(super) fn too_old(version: &str, writer: &str) -> Option<String> {
+    let (old, new) = (minor(version)?, minor(writer)?);
+    (old < new).then(|| {
+        format!(
+            "version {version} is older than {writer}, which wrote the volume and may have left what {version} cannot read: \
+             set spec.version to {}.{} or newer",
+            new.0, new.1
+        )
+    })
+}
+
 fn minor(version: &str) -> Option<(u64, u64)> {
     let mut parts = version.split('.');
     let parsed = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
@@ -36,7 +48,17 @@ fn minor(version: &str) -> Option<(u64, u64)> {
 
 #[cfg(test)]
 mod tests {
-    use super::path;
+    use super::{path, too_old};
+
+    #[test]
+    fn only_what_is_known_to_be_older_is_refused() {
+        let readable = [("1.2.3", "1.2.9"), ("1.3.0", "1.2.9"), ("2.0.0", "1.9.0"), ("dev", "1.2.3"), ("1.2.3", "dev")];
+        for (version, writer) in readable {
+            assert_eq!(too_old(version, writer), None, "{version} after {writer}");
+        }
+        assert!(too_old("1.2.9", "1.3.0").is_some_and(|why| why.contains("set spec.version to 1.3 or newer")));
+        assert!(too_old("1.9.0", "2.0.0").is_some());
+    }
 
     #[test]
     fn versions_move_within_a_minor_or_one_minor_up() {

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use crate::api::Origin;
 
 use super::ids::{ClusterId, MemberId};
+use super::version;
 use super::world::{Exit, Goal, Listed, Member, Phase, Store, VolumeState, World};
 
 /// A member further behind its leader than this many entries is not caught up.
@@ -167,13 +168,23 @@ pub(super) fn lost(member: &Member, replace_after: Duration, now: Timestamp) -> 
     }
 }
 
+/// Why a member's volume must not be given to a process of this version, if that is known.
+pub(super) fn too_old(member: &Member, goal: &Goal) -> Option<String> {
+    version::too_old(&goal.version, member.volume.as_ref()?.version.as_ref()?)
+}
+
 /// For how long something has been so.
 pub(super) fn waited(since: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(since)).unwrap_or_default()
 }
 
-/// What Kubernetes says is wrong with a member's volume or pod, for people.
-pub(super) fn trouble_of(name: &str, member: &Member) -> Option<String> {
+/// What is wrong with a member's volume or pod, for people: as Kubernetes says, or why there is no pod.
+pub(super) fn trouble_of(view: &View, name: &str, member: &Member) -> Option<String> {
+    if member.pod.is_none()
+        && let Some(why) = too_old(member, view.goal)
+    {
+        return Some(format!("{name} is not started: {why}"));
+    }
     // A pod waits for its volume, and knows less about why there is none.
     let volume = || Some(format!("volume of {name}: {}", member.volume.as_ref()?.trouble.as_ref()?));
     let pod = || Some(format!("pod {name}: {}", member.pod.as_ref()?.trouble.as_ref()?));

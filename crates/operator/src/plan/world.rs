@@ -23,12 +23,51 @@ pub struct World {
     pub budget: Option<i32>,
     /// Objects around the members that are missing or not as they should be, in the order they are needed.
     pub outdated: Vec<Surrounding>,
-    /// Objects under names this cluster needs that belong to somebody else, or are still being deleted; one sentence each.
-    pub in_the_way: Vec<String>,
+    /// What keeps this cluster from something it needs, and only a person or time can take away.
+    pub in_the_way: Vec<Obstacle>,
     /// Why no node could run another member, if that is so.
     pub unschedulable: Option<String>,
     /// Names for what is created next; random, so that a name never meets its past.
     pub fresh: Fresh,
+}
+
+impl World {
+    /// Why `need` cannot be had, if it cannot.
+    pub fn obstacle_to(&self, need: &Need) -> Option<&Obstacle> {
+        self.in_the_way.iter().find(|obstacle| obstacle.to == *need)
+    }
+
+    /// Why a pod that is made now would not come to work, as far as that is known and does not depend on a node.
+    pub fn hampered(&self) -> Option<&str> {
+        self.in_the_way.iter().find(|obstacle| obstacle.to.is_for_members()).map(|obstacle| obstacle.why.as_str())
+    }
+}
+
+/// Something that somebody else's object, or a Secret that cannot be used, keeps this cluster from.
+#[derive(Clone, Debug)]
+pub struct Obstacle {
+    pub to: Need,
+    /// One sentence with what to do.
+    pub why: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Need {
+    Object(Surrounding),
+    Budget,
+    /// To know which volumes are out of reach, and whether another member could run.
+    Nodes,
+    /// The EtcdMember of that name.
+    Member(String),
+    /// What members show each other and their clients, and this operator shows them.
+    Certificates,
+}
+
+impl Need {
+    /// Members run without the others: those are for clients, for drains, or for one member that is not there yet.
+    pub fn is_for_members(&self) -> bool {
+        matches!(self, Need::Object(Surrounding::PeerService) | Need::Certificates)
+    }
 }
 
 /// The EtcdCluster itself: spec and what its status remembers.
@@ -108,6 +147,8 @@ pub struct Volume {
     pub token: Option<String>,
     pub member_id: Option<MemberId>,
     pub cluster_id: Option<ClusterId>,
+    /// The version of the last cluster at rest that wrote to it.
+    pub version: Option<String>,
     pub state: VolumeState,
     /// What happens to the data behind the claim when the claim is deleted; `None` while it is not bound.
     pub kept: Option<bool>,
@@ -234,12 +275,4 @@ pub enum Surrounding {
     PeerService,
     ClientService,
     Connection,
-}
-
-impl Surrounding {
-    /// What clients use is made once there is a store: until then nobody can have written to it, and a seed
-    /// that loses its volume may simply be founded again.
-    pub fn needs_store(self) -> bool {
-        !matches!(self, Surrounding::PeerService)
-    }
 }

@@ -1,6 +1,6 @@
 //! The command line of a member.
 
-use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, Scheme};
+use super::names::{CLIENT_PORT, Family, METRICS_PORT, Names, PEER_PORT, Scheme};
 use crate::api::{Template, options};
 use crate::plan::Start;
 
@@ -15,15 +15,13 @@ pub struct Identity<'a> {
     pub start: Start,
     /// `name=url,…` of all members, this one included.
     pub initial_cluster: &'a str,
+    pub family: Family,
 }
 
 pub fn flags(names: &Names, identity: &Identity, template: &Template) -> Vec<String> {
     let tls = template.tls.clone().unwrap_or_default();
     let (client, peer) = (Scheme::of(tls.client.is_some()), Scheme::of(tls.peer.is_some()));
-    let any = |scheme: Scheme, port: i32| match scheme {
-        Scheme::Http => format!("http://0.0.0.0:{port}"),
-        Scheme::Https => format!("https://0.0.0.0:{port}"),
-    };
+    let any = |scheme: Scheme, port: i32| format!("{}://{}:{port}", scheme.as_str(), identity.family.any());
     let mut flags = vec![
         ("name".to_string(), identity.member.to_string()),
         ("data-dir".into(), format!("{DATA_FOLDER}/data")),
@@ -71,13 +69,29 @@ pub fn state(start: Start) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::core::v1::Service;
+
     use super::*;
     use crate::api::{ClientTls, PeerTls, SecretRef, Tls};
 
     fn of(template: &Template) -> Vec<String> {
+        on(Family::V4, template)
+    }
+
+    fn on(family: Family, template: &Template) -> Vec<String> {
         let names = Names { cluster: "c".into(), namespace: "ns".into() };
-        let identity = Identity { member: "c-a", token: "t", start: Start::New, initial_cluster: "c-a=http://x:2380" };
-        flags(&names, &identity, template)
+        let initial_cluster = "c-a=http://x:2380";
+        flags(&names, &Identity { member: "c-a", token: "t", start: Start::New, initial_cluster, family }, template)
+    }
+
+    #[test]
+    fn members_listen_where_their_pods_have_addresses() {
+        let asked: Service = serde_json::from_value(serde_json::json!({ "spec": { "ipFamilies": ["IPv6"] } })).unwrap();
+        assert_eq!((Family::of(Some(&asked)), Family::of(None)), (Family::V6, Family::V4));
+        let flags = on(Family::V6, &Template::default());
+        for flag in ["client-urls=http://[::]:2379", "peer-urls=http://[::]:2380", "metrics-urls=http://[::]:2381"] {
+            assert!(flags.contains(&format!("--listen-{flag}")), "{flag} is missing: {flags:?}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ mod volume;
 
 pub use budget::budget;
 pub use flags::founds;
-pub use names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, Scheme, random_name, random_token};
+pub use names::{CLIENT_PORT, Family, METRICS_PORT, Names, PEER_PORT, Scheme, random_name, random_token};
 pub use pod::{Made, pod};
 pub use services::{client_service, connection, peer_service};
 pub use volume::{claim, member};

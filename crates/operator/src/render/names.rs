@@ -1,5 +1,6 @@
 //! Names and addresses of a cluster's objects.
 
+use k8s_openapi::api::core::v1::Service;
 use rand::Rng;
 
 pub const CLIENT_PORT: i32 = 2379;
@@ -25,10 +26,36 @@ impl Scheme {
         if tls { Scheme::Https } else { Scheme::Http }
     }
 
-    fn as_str(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Scheme::Http => "http",
             Scheme::Https => "https",
+        }
+    }
+}
+
+/// The family of addresses that pods are reached at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// As the API server filled it in for a Service that leaves it open; IPv4 while it is not known.
+    pub fn of(service: Option<&Service>) -> Self {
+        let families = service.and_then(|service| service.spec.as_ref()?.ip_families.as_ref());
+        match families.and_then(|families| families.first()).map(String::as_str) {
+            Some("IPv6") => Family::V6,
+            _ => Family::V4,
+        }
+    }
+
+    /// Every address, as in a URL. That of IPv6 takes IPv4 as well, but is none where there is no IPv6.
+    pub fn any(self) -> &'static str {
+        match self {
+            Family::V4 => "0.0.0.0",
+            Family::V6 => "[::]",
         }
     }
 }

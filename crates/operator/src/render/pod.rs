@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::flags::{CLIENT_CERTIFICATES, DATA_FOLDER, Identity, PEER_CERTIFICATES, flags, state};
-use super::names::{CLIENT_PORT, METRICS_PORT, Names, PEER_PORT, Scheme};
+use super::names::{CLIENT_PORT, Family, METRICS_PORT, Names, PEER_PORT, Scheme};
 use super::{labels, owner};
 use crate::api::{AntiAffinity, EtcdMember, PodSettings, Target, Template, annotation, label};
 use crate::plan::Start;
@@ -28,13 +28,14 @@ pub struct Made {
     pub initial_cluster: String,
 }
 
-pub fn pod(member: &EtcdMember, target: &Target, start: Start, names: &Names) -> Made {
+pub fn pod(member: &EtcdMember, target: &Target, start: Start, names: &Names, family: Family) -> Made {
     let name = member.metadata.name.clone().unwrap_or_default();
     let template = &target.template;
     let peer = Scheme::of(template.tls.as_ref().is_some_and(|tls| tls.peer.is_some()));
     let told = member.status.as_ref().and_then(|status| status.initial_cluster.clone());
     let initial_cluster = told.unwrap_or_else(|| format!("{name}={}", names.peer_url(&name, peer)));
-    let identity = Identity { member: &name, token: &member.spec.cluster_token, start, initial_cluster: &initial_cluster };
+    let token = &member.spec.cluster_token;
+    let identity = Identity { member: &name, token, start, initial_cluster: &initial_cluster, family };
     let args = flags(names, &identity, template);
     let metadata = metadata(member, &name, target, start, &initial_cluster);
     let pod = Pod { metadata, spec: Some(spec(&name, names, template, args)), status: None };

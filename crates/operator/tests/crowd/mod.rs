@@ -120,6 +120,7 @@ fn status(operator: &Operator, line: &str) -> Result<f64> {
     Ok(kib.parse::<f64>()? * 1024.0)
 }
 
-fn number(variable: &str, otherwise: u64) -> u64 {
+/// What an environment variable says.
+pub fn number(variable: &str, otherwise: u64) -> u64 {
     env::var(variable).ok().and_then(|value| value.parse().ok()).unwrap_or(otherwise)
 }

@@ -108,7 +108,8 @@ where
     let api = Api::<K>::namespaced(client.clone(), NAMESPACE);
     // Before the owners, so that no owner is younger than what was listed.
     let objects = api.list(&Default::default()).await?.items;
-    let alive: Vec<_> = owners.list(&Default::default()).await?.iter().filter_map(ResourceExt::uid).collect();
+    // An owner that cannot be read is alive, too.
+    let alive: Vec<_> = owners.list_metadata(&Default::default()).await?.iter().filter_map(ResourceExt::uid).collect();
     for object in objects.iter().filter(|object| object.meta().deletion_timestamp.is_none()) {
         let owners = object.owner_references();
         if !owners.is_empty() && !owners.iter().any(|owner| alive.contains(&owner.uid)) {

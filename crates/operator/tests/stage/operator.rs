@@ -22,6 +22,7 @@ pub struct Operator {
     child: Child,
     log: PathBuf,
     kubeconfig: PathBuf,
+    defaults: Vec<String>,
     _dir: TempDir,
 }
 
@@ -31,8 +32,10 @@ impl Operator {
         let dir = TempDir::with_prefix("keelson-operator-")?;
         let log = dir.path().join("log");
         let kubeconfig = apiserver.kubeconfig(Some(ACCOUNT))?;
-        let child = spawn(&kubeconfig, &log)?;
-        Ok(Self { child, log, kubeconfig, _dir: dir })
+        let defaults = ["--default-version=3.7.3", "--default-image-repository=registry.stage/keelson"];
+        let defaults = defaults.map(String::from).to_vec();
+        let child = spawn(&kubeconfig, &log, &defaults)?;
+        Ok(Self { child, log, kubeconfig, defaults, _dir: dir })
     }
 
     /// As a crash does: in the middle of whatever it does.
@@ -50,8 +53,14 @@ impl Operator {
     /// Starts it again where it was, as its pod's kubelet does.
     pub fn again(&mut self) -> Result<()> {
         self.kill();
-        self.child = spawn(&self.kubeconfig, &self.log)?;
+        self.child = spawn(&self.kubeconfig, &self.log, &self.defaults)?;
         Ok(())
+    }
+
+    /// Puts one with other defaults in its place, as an upgrade of the chart does.
+    pub fn upgrade(&mut self, defaults: &[&str]) -> Result<()> {
+        self.defaults = defaults.iter().map(ToString::to_string).collect();
+        self.again()
     }
 
     pub fn pid(&self) -> u32 {
@@ -74,10 +83,11 @@ impl Drop for Operator {
     }
 }
 
-fn spawn(kubeconfig: &Path, log: &Path) -> Result<Child> {
+fn spawn(kubeconfig: &Path, log: &Path, defaults: &[String]) -> Result<Child> {
     let log = File::options().create(true).append(true).open(log)?;
     Command::new(env!("CARGO_BIN_EXE_keelson-operator"))
-        .args(["--log-format=text", "--listen=127.0.0.1:0", "--lease-namespace=stage", "--default-version=3.7.3"])
+        .args(["--log-format=text", "--listen=127.0.0.1:0", "--lease-namespace=stage"])
+        .args(defaults)
         .env("KUBECONFIG", kubeconfig)
         .env("POD_NAME", format!("replica-{}", rand_suffix()))
         .env("NO_COLOR", "1")

@@ -16,11 +16,12 @@ use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, Patch, PostParams};
 use serde_json::json;
 
+use crate::crowd::number;
 use crate::stage::{ACCOUNT, NAMESPACE, RIGHTS, Stage, members};
 use crate::{ALONE, LIMIT, has, put};
 
 /// Who nobody has touched keeps these.
-async fn uids(stage: &Stage) -> Result<BTreeMap<String, Option<String>>> {
+pub async fn uids(stage: &Stage) -> Result<BTreeMap<String, Option<String>>> {
     let pods = stage.api::<Pod>().list(&Default::default()).await?.items;
     let claims = stage.api::<PersistentVolumeClaim>().list(&Default::default()).await?.items;
     let pods = pods.iter().map(|pod| (format!("pod {}", pod.name_any()), pod.uid()));
@@ -130,7 +131,9 @@ async fn without_rights_or_an_api_server_nobody_is_touched() -> Result<()> {
     wait::until("the operator ends, as it leads no more", LIMIT, async || operator.has_ended()).await?;
     operator.again()?;
     let mut writes = 0;
-    while gone.elapsed() < Duration::from_secs(70) {
+    // `make soak` has it away for ten minutes.
+    let away = Duration::from_secs(number("KEELSON_API_SERVER_AWAY_SECONDS", 70));
+    while gone.elapsed() < away {
         ensure!(!operator.has_ended()?, "it does not wait for the API server: {}", operator.log());
         crate::put_at(&address, &format!("meanwhile-{writes}")).await?;
         writes += 1;

@@ -26,7 +26,6 @@ const OTHERS: &[(&str, bool, &str)] = &[
 /// Reads `Name=true,Other=false`.
 pub fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Gates, String> {
     let mut gates = Gates::default();
-    let (mut checkpoints, mut kept_checkpoints) = (false, false);
     for gate in text.split(',').filter(|g| !g.is_empty()) {
         let (name, value) =
             gate.split_once('=').ok_or_else(|| format!("--feature-gates: missing bool value for {}", gate.trim()))?;

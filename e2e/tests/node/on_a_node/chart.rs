@@ -1,13 +1,14 @@
 //! The chart: clusters do not notice that the operator goes, and it finds them again.
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{Load, Place, helm, install, kubectl};
+use keelson_e2e::node::{LIMIT, Load, Place, helm, install, kubectl};
+use keelson_e2e::wait;
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn clusters_outlive_the_operator_and_are_found_again() -> Result<()> {
-    let place = Place::new("chart").await?;
+    let place = Place::alone("chart").await?;
     place.create("db", json!({})).await?;
     place.settled("db").await?;
     let load = Load::start(place.endpoint("db").await?).await?;
@@ -18,6 +19,56 @@ async fn clusters_outlive_the_operator_and_are_found_again() -> Result<()> {
     place.edit("db", json!({ "replicas": 1 })).await?;
     place.settled("db").await?;
     load.goes_on(50).await?;
+    load.stop().await?;
+    Ok(())
+}
+
+/// What the operator fills in where a spec leaves a choice, as a newer chart has it.
+async fn upgrade(values: &[&str]) -> Result<()> {
+    let args = ["upgrade", "keelson-operator", "charts/keelson-operator", "--namespace", "keelson-system", "--wait"];
+    helm(&[&args[..], &["--timeout", "2m"], values].concat()).await?;
+    Ok(())
+}
+
+async fn pods(place: &Place) -> Result<Vec<(String, String, String)>> {
+    let text = |value: &serde_json::Value| value.to_string();
+    let pods = place.pods("db").await?;
+    let mut pods: Vec<_> = pods
+        .iter()
+        .map(|pod| {
+            let container = &pod["status"]["containerStatuses"][0];
+            (text(&pod["metadata"]["uid"]), text(&pod["spec"]["containers"][0]["image"]), text(&container["restartCount"]))
+        })
+        .collect();
+    pods.sort();
+    Ok(pods)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a whole Kubernetes: make e2e-node"]
+async fn a_newer_chart_restarts_no_member() -> Result<()> {
+    let place = Place::alone("upgrades").await?;
+    place.create("db", json!({})).await?;
+    place.settled("db").await?;
+    let before = pods(&place).await?;
+    let load = Load::start(place.endpoint("db").await?).await?;
+    upgrade(&["--set", "members.version=99.0.0", "--set", "members.image.repository=nowhere.example/keelson"]).await?;
+    let seen = async {
+        // That the operator has looked again shows in what only the new one was asked for.
+        place.edit("db", json!({ "services": { "client": { "annotations": { "asked": "afterwards" } } } })).await?;
+        wait::until("the newer operator has looked", LIMIT, async || {
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+            Ok(place.get(&["service", "db"]).await?["metadata"]["annotations"]["asked"] == "afterwards")
+        })
+        .await?;
+        place.settled("db").await?;
+        load.goes_on(50).await
+    }
+    .await;
+    // Before anything can fail: the operator is others' too.
+    upgrade(&["--reset-values"]).await?;
+    seen?;
+    ensure!(pods(&place).await? == before, "pods are not what they were: {before:?}");
     load.stop().await?;
     Ok(())
 }

@@ -9,7 +9,7 @@ const DRAIN: [&str; 4] = ["--ignore-daemonsets", "--delete-emptydir-data", "--fo
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn one_node_is_drained_and_a_second_has_to_wait() -> Result<()> {
-    let place = Place::new("drains").await?;
+    let place = Place::alone("drains").await?;
     place.create("db", json!({ "pod": { "antiAffinity": "Required" } })).await?;
     place.settled("db").await?;
     let load = Load::start(place.endpoint("db").await?).await?;

@@ -9,7 +9,7 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn a_lost_node_is_done_without_under_load() -> Result<()> {
-    let place = Place::new("loses").await?;
+    let place = Place::alone("loses").await?;
     place.create("db", json!({ "healing": { "replaceAfter": "5s" } })).await?;
     place.settled("db").await?;
     let pods = place.pods("db").await?;

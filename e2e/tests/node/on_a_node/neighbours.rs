@@ -8,7 +8,8 @@ use serde_json::json;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn neighbours_and_namesakes_stay_apart() -> Result<()> {
-    let (here, there) = (Place::new("here").await?, Place::new("there").await?);
+    let here = Place::new("here").await?;
+    let there = here.neighbour("there").await?;
     let clusters = [(&here, "db"), (&here, "other"), (&there, "db")];
     for (place, name) in clusters {
         place.create(name, json!({ "replicas": 1 })).await?;

@@ -1,7 +1,7 @@
 //! The worlds that are explored with every test run.
 
 use super::state::{BAD, State};
-use super::{Failing, Scope, explore, settled};
+use super::{Failing, Scope, Turn, explore, settled};
 use crate::plan::{Action, Decision, World, plan};
 
 /// `at_least`, so that a scope which suddenly explores nothing is noticed.
@@ -63,6 +63,31 @@ fn a_roll_survives_any_failure_and_a_crash() {
 #[test]
 fn size_and_template_change_together_through_any_failure() {
     explores(15_000, &Scope::new(at_rest(3, 5, 1, 2, 0), &[(3, 1), (1, 2), (3, BAD)]));
+}
+
+#[test]
+fn a_pause_at_any_moment_leaves_everything_as_it_is_and_ends_well() {
+    let pausing = |start, specs| Scope { turns: &[Turn::Pause], ..Scope::new(start, specs) };
+    explores(500, &pausing(at_rest(3, 4, 1, 2, 0), &[]));
+    explores(300, &pausing(at_rest(1, 4, 0, 3, 1), &[(1, 1), (3, 1)]));
+    explores(300, &pausing(at_rest(3, 4, 0, 3, 0), &[(3, 1), (3, 2)]));
+}
+
+#[test]
+fn a_deletion_at_any_moment_takes_what_it_was_asked_to_and_ends() {
+    let deleting = |start| Scope { turns: &[Turn::Deletion], ..Scope::new(start, &[]) };
+    explores(500, &deleting(at_rest(3, 4, 1, 3, 0)));
+    explores(300, &deleting(at_rest(1, 3, 1, 3, 1)));
+    explores(300, &deleting(State::new(1, 3, 1, 2, 1)));
+}
+
+#[test]
+fn members_that_are_not_heard_are_not_given_up_nor_others_at_their_cost() {
+    let silent = |start, specs| Scope { failing: Failing::Silence, ..Scope::new(start, specs) };
+    explores(500, &silent(at_rest(3, 5, 2, 0, 1), &[]));
+    explores(500, &silent(at_rest(3, 5, 2, 1, 0), &[(3, 2)]));
+    explores(500, &silent(at_rest(3, 4, 1, 1, 1), &[(1, 1)]));
+    explores(300, &silent(State::new(3, 4, 1, 0, 1), &[]));
 }
 
 /// Minutes each: part of `make soak`.

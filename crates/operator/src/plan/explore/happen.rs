@@ -1,13 +1,20 @@
 //! What happens by itself (kubelet, the store, time), and what goes wrong.
 
-use super::Failing;
-use super::state::{BAD, Content, PodState, Run, Slot, State, Status};
+use super::state::{BAD, Content, End, PodState, Run, Slot, State, Status};
+use super::{Failing, Scope, Turn};
+use crate::api::DeletionPolicy;
 use crate::plan::{Exit, Start, quorum};
 
 /// Every way the world can move on without the operator and without failures.
 pub fn by_itself(state: &State) -> Vec<(String, State)> {
     let mut next = Vec::new();
     for slot in 0..state.slots.len() {
+        if state.slots[slot].pod.as_ref().is_some_and(|pod| pod.unheard) {
+            let mut after = state.clone();
+            after.slots[slot].pod.iter_mut().for_each(|pod| pod.unheard = false);
+            after.steady = false;
+            next.push((format!("m{slot} is heard again"), after));
+        }
         match state.slots[slot].pod.as_ref().map(|pod| pod.run) {
             Some(Run::Starting) => next.extend(starts(state, slot).map(|after| (format!("pod m{slot} starts"), after))),
             Some(Run::Terminating) => {
@@ -118,7 +125,7 @@ pub fn stops(state: &mut State, slot: usize, run: Run) {
         state.stores[store].leader = None;
     }
     if let Some(pod) = state.slots[slot].pod.as_mut().filter(|pod| pod.run != Run::Terminating) {
-        pod.run = run;
+        (pod.run, pod.unheard) = (run, false);
     }
     let quorate: Vec<bool> = (0..state.stores.len()).map(|store| state.quorate(store)).collect();
     for (store, quorate) in state.stores.iter_mut().zip(quorate) {
@@ -129,7 +136,7 @@ pub fn stops(state: &mut State, slot: usize, run: Run) {
 
 /// Every single thing that can go wrong.
 pub fn failures(state: &State, failing: Failing) -> Vec<(String, State)> {
-    if state.failures_left == 0 {
+    if state.failures_left == 0 || state.end.done {
         return vec![];
     }
     let mut next = Vec::new();
@@ -147,7 +154,12 @@ pub fn failures(state: &State, failing: Failing) -> Vec<(String, State)> {
                 (after.slots[slot].pod, after.slots[slot].volume) = (None, None);
             });
         }
-        if failing == Failing::Nodes {
+        if failing == Failing::Silence && state.heard(slot).is_some() {
+            fails(format!("m{slot} is not heard by the operator"), &|after| {
+                after.slots[slot].pod.as_mut().expect("a pod").unheard = true;
+            });
+        }
+        if failing != Failing::Anything {
             continue;
         }
         if pod.as_ref().is_some_and(|pod| !matches!(pod.run, Run::Terminating | Run::Ended)) {
@@ -172,7 +184,7 @@ pub fn failures(state: &State, failing: Failing) -> Vec<(String, State)> {
             });
         }
     }
-    if failing == Failing::Nodes {
+    if failing != Failing::Anything {
         return next;
     }
     let mut fails = |what: &str, change: &dyn Fn(&mut State)| {
@@ -183,15 +195,8 @@ pub fn failures(state: &State, failing: Failing) -> Vec<(String, State)> {
     if state.budget.is_some() {
         fails("somebody deletes the disruption budget", &|after| after.budget = None);
     }
-    if state.status != Status::default() {
-        fails("the resource is deleted and created again", &|after| {
-            after.status = Status::default();
-            (after.published, after.budget) = (false, None);
-            for slot in 0..after.slots.len() {
-                after.slots[slot].object = None;
-                stops(after, slot, Run::Terminating);
-            }
-        });
+    if state.status != Status::default() && !state.end.finalizer {
+        fails("the resource is deleted and created again", &vanishes);
     }
     if state.status.operation.is_some() && !state.status.overdue {
         fails("the deadline passes", &|after| after.status.overdue = true);
@@ -199,17 +204,52 @@ pub fn failures(state: &State, failing: Failing) -> Vec<(String, State)> {
     next
 }
 
+/// The resource is gone: Kubernetes takes away what it owned, and what that owned.
+pub fn vanishes(after: &mut State) {
+    after.status = Status::default();
+    (after.published, after.budget) = (false, None);
+    for slot in 0..after.slots.len() {
+        after.slots[slot].object = None;
+        stops(after, slot, Run::Terminating);
+    }
+}
+
 /// Every change of mind.
-pub fn edits(state: &State, specs: &[(u8, u8)]) -> Vec<(String, State)> {
-    if state.edits_left == 0 {
+pub fn edits(state: &State, scope: &Scope) -> Vec<(String, State)> {
+    if state.edits_left == 0 || state.end.done {
         return vec![];
     }
-    let other = specs.iter().filter(|spec| **spec != state.spec);
-    let edit = |spec: &(u8, u8)| {
-        let after = State { spec: *spec, edits_left: state.edits_left - 1, ..state.clone() };
-        (format!("the spec asks for {} of template {}", spec.0, spec.1), after)
-    };
-    other.map(edit).collect()
+    let decided = State { edits_left: state.edits_left - 1, ..state.clone() };
+    let mut next = Vec::new();
+    // Whoever deletes it may still think better of the volumes.
+    let specs = scope.specs.iter().filter(|spec| **spec != state.spec && !state.end.asked);
+    for spec in specs {
+        let what = format!("the spec asks for {} of template {}", spec.0, spec.1);
+        next.push((what, State { spec: *spec, ..decided.clone() }));
+    }
+    if scope.turns.contains(&Turn::Pause) {
+        let what = if state.paused { "the pause is over" } else { "there is a pause" };
+        next.push((what.into(), State { paused: !state.paused, ..decided.clone() }));
+    }
+    if scope.turns.contains(&Turn::Deletion) {
+        let policy = match state.end.policy {
+            DeletionPolicy::Retain => DeletionPolicy::Delete,
+            DeletionPolicy::Delete => DeletionPolicy::Retain,
+        };
+        let end = End { policy, ..state.end.clone() };
+        next.push((format!("deletionPolicy is {policy:?}"), State { end, ..decided.clone() }));
+    }
+    if scope.turns.contains(&Turn::Deletion) && !state.end.asked {
+        let mut after = decided;
+        if state.end.finalizer {
+            after.end.asked = true;
+        } else {
+            after.end.done = true;
+            vanishes(&mut after);
+        }
+        next.push(("the resource is deleted".into(), after));
+    }
+    next
 }
 
 /// Of the newest store: how many voters a majority needs, and how many have everything.

@@ -4,6 +4,9 @@
 //! Three things are proved of each world: no action breaks a rule (`obey`); without further failures nothing goes in
 //! circles; and where nothing moves any more, the cluster is what was asked for, or there is a good reason. The search
 //! is our own because the second needs the whole graph, which checkers of single paths do not keep.
+//!
+//! An API server that is away is no failure of its own: it is an operator that comes late, and in every world all that
+//! happens by itself may happen before the operator acts.
 
 mod cases;
 mod happen;
@@ -15,7 +18,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::plan;
 use super::{Decision, World, quorum};
-use crate::api::{OperationType, Origin};
+use crate::api::{DeletionPolicy, OperationType, Origin};
 use obey::Extent;
 use state::{BAD, Content, Run, State};
 
@@ -26,6 +29,8 @@ const LIMIT: usize = 3_000_000;
 pub struct Scope {
     pub start: State,
     pub specs: &'static [(u8, u8)],
+    /// What else people do.
+    pub turns: &'static [Turn],
     pub failing: Failing,
     /// The planner itself, except where the exploration is put to the test.
     pub planner: fn(&World) -> Decision,
@@ -33,7 +38,7 @@ pub struct Scope {
 
 impl Scope {
     pub fn new(start: State, specs: &'static [(u8, u8)]) -> Self {
-        Self { start, specs, failing: Failing::Anything, planner: plan }
+        Self { start, specs, turns: &[], failing: Failing::Anything, planner: plan }
     }
 }
 
@@ -43,6 +48,16 @@ pub enum Failing {
     Anything,
     /// Nodes are gone for good, with pods and volumes.
     Nodes,
+    /// That, and members that the operator does not hear for a while.
+    Silence,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// The cluster is paused, or goes on.
+    Pause,
+    /// The resource is deleted, or what is to happen to its volumes then is decided anew.
+    Deletion,
 }
 
 struct Seen {
@@ -106,8 +121,11 @@ type Ways = Vec<(String, State)>;
 /// Where a world goes by itself and by the operator; and where it goes when something fails.
 fn next(scope: &Scope, state: &State, decision: &Decision) -> Result<(Ways, Ways), String> {
     let mut onward = happen::by_itself(state);
+    if state.end.done {
+        return Ok((onward, vec![]));
+    }
     let mut astray = happen::failures(state, scope.failing);
-    astray.extend(happen::edits(state, scope.specs));
+    astray.extend(happen::edits(state, scope));
     let mut noted = state.clone();
     noted.remember(decision);
     let done = obey::act(&noted, decision, Extent::Whole)?;
@@ -131,6 +149,20 @@ fn next(scope: &Scope, state: &State, decision: &Decision) -> Result<(Ways, Ways
 
 /// Nothing moves any more: that must be what was asked for, or nobody's fault.
 fn rests_well(state: &State, decision: &Decision) -> Result<(), String> {
+    if state.end.done {
+        let left = state.slots.iter().any(|slot| *slot != state::Slot::default());
+        return if left && state.end.takes_all() { Err("the deletion left something behind".into()) } else { Ok(()) };
+    }
+    if state.end.asked {
+        return Err("the deletion does not end".into());
+    }
+    if state.paused {
+        return Ok(());
+    }
+    let frozen = decision.course.as_ref().is_some_and(|course| course.type_ == OperationType::Frozen);
+    if !frozen && state.end.finalizer != (state.end.policy == DeletionPolicy::Delete) {
+        return Err("the finalizer is not as deletionPolicy asks".into());
+    }
     let Some((needed, complete)) = happen::data(state) else {
         // A volume that was there before is not taken away, whatever is wrong with it: its owner is told.
         let theirs = state.slots.iter().any(|slot| {

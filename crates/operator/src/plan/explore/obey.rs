@@ -1,6 +1,6 @@
 //! Carries out what the planner decides, with the rules it may not break checked at every action.
 
-use super::happen::stops;
+use super::happen::{stops, vanishes};
 use super::state::{Content, ObjectState, PodState, Run, SeatState, Slot, State, VolState, name, slot_of};
 use crate::plan::{Action, Decision, Record, Start, Surrounding, quorum};
 
@@ -18,15 +18,31 @@ pub fn act(state: &State, decision: &Decision, extent: Extent) -> Result<State, 
         return Ok(state.clone());
     };
     allowed(state, action)?;
+    if asks_the_leader(action) && !state.hears_leader() {
+        // It fails, and is tried again.
+        return Ok(state.clone());
+    }
     let mut after = state.clone();
     perform(&mut after, action, extent);
     kept(state, &after, action)?;
     Ok(after)
 }
 
+fn asks_the_leader(action: &Action) -> bool {
+    use Action::{AddLearner, MoveLeader, Promote, RemoveMember};
+    matches!(action, AddLearner { .. } | Promote { .. } | RemoveMember { .. } | MoveLeader { .. })
+}
+
 fn perform(after: &mut State, action: &Action, extent: Extent) {
     match action {
-        Action::Apply(Surrounding::PeerService) | Action::SetFinalizer(_) | Action::DeleteBudget => {}
+        Action::Apply(Surrounding::PeerService) | Action::DeleteBudget => {}
+        Action::SetFinalizer(present) => {
+            after.end.finalizer = *present;
+            if after.end.asked && !present {
+                after.end.done = true;
+                vanishes(after);
+            }
+        }
         Action::Apply(_) => after.published = true,
         Action::CreateMember { name, origin, .. } => {
             after.slots[slot_of(name)].object =
@@ -44,7 +60,7 @@ fn perform(after: &mut State, action: &Action, extent: Extent) {
             let template = after.status.latched.expect("a target is latched before pods are made").1;
             let slot = &mut after.slots[slot_of(name)];
             let told = slot.object.as_ref().and_then(|object| object.told.clone()).unwrap_or_default();
-            slot.pod = Some(PodState { template, start: *start, told, counted: false, run: Run::Starting });
+            slot.pod = Some(PodState { template, start: *start, told, counted: false, run: Run::Starting, unheard: false });
         }
         Action::DeletePod { name } => stops(after, slot_of(name), Run::Terminating),
         Action::DeleteVolume { name } => {
@@ -108,7 +124,11 @@ fn note(slot: &mut Slot, record: &Record, extent: Extent) {
 fn allowed(state: &State, action: &Action) -> Result<(), String> {
     let store = state.answering();
     let quorate = || store.ok_or_else(|| format!("{action:?} without a quorum"));
+    if state.paused && !state.end.asked {
+        return Err(format!("{action:?} during a pause"));
+    }
     match action {
+        Action::DeletePod { .. } | Action::DeleteVolume { .. } if state.end.takes_all() => Ok(()),
         Action::CreateMember { name, .. } => match &state.slots[slot_of(name)].object {
             Some(_) => Err(format!("{name} exists already")),
             None => Ok(()),
@@ -170,6 +190,9 @@ fn allowed(state: &State, action: &Action) -> Result<(), String> {
 
 /// Rules about what an action leaves behind.
 fn kept(before: &State, after: &State, action: &Action) -> Result<(), String> {
+    if before.end.asked {
+        return Ok(());
+    }
     for store in 0..before.stores.len() {
         let (voters, left) = (before.voters(store).count(), after.voters(store).count());
         if before.complete(store) >= quorum(voters) && after.complete(store) < quorum(left) && before.published {

@@ -21,6 +21,8 @@ pub struct State {
     pub slots: Vec<Slot>,
     pub stores: Vec<StoreState>,
     pub budget: Option<u8>,
+    pub paused: bool,
+    pub end: End,
     /// The Service for clients exists: from then on somebody may have written.
     pub published: bool,
     /// A process founded a store although somebody may have written to another.
@@ -40,6 +42,24 @@ pub struct Status {
     pub cluster: Option<u8>,
     pub operation: Option<(OperationType, Option<String>)>,
     pub overdue: bool,
+}
+
+/// The resource's deletion: what is to happen to the volumes, and how far it has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct End {
+    pub policy: DeletionPolicy,
+    pub finalizer: bool,
+    /// Deleted, and held by the finalizer.
+    pub asked: bool,
+    /// Gone.
+    pub done: bool,
+}
+
+impl End {
+    /// The volumes are to go.
+    pub fn takes_all(&self) -> bool {
+        self.asked && self.policy == DeletionPolicy::Delete
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -88,6 +108,8 @@ pub struct PodState {
     pub told: String,
     pub counted: bool,
     pub run: Run,
+    /// The operator does not hear it, though others may.
+    pub unheard: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -132,6 +154,8 @@ impl State {
             slots: vec![Slot::default(); slots],
             stores: Vec::new(),
             budget: None,
+            paused: false,
+            end: End::default(),
             published: false,
             refounded: false,
             steady: false,
@@ -150,6 +174,17 @@ impl State {
         };
         let seat = self.stores[usize::from(store)].seats.iter().find(|seat| seat.id == id)?;
         live.then_some((usize::from(store), seat))
+    }
+
+    /// The same, if the operator hears it.
+    pub fn heard(&self, slot: usize) -> Option<(usize, &SeatState)> {
+        self.running(slot).filter(|_| self.slots[slot].pod.as_ref().is_some_and(|pod| !pod.unheard))
+    }
+
+    /// The operator can ask for changes, which it asks of the leader.
+    pub fn hears_leader(&self) -> bool {
+        let leads = |(store, seat): (usize, &SeatState)| self.stores[store].leader == Some(seat.id);
+        (0..self.slots.len()).any(|slot| self.heard(slot).is_some_and(leads))
     }
 
     pub fn voters(&self, store: usize) -> impl Iterator<Item = &SeatState> {
@@ -220,10 +255,10 @@ impl State {
         let deadline = if self.status.overdue { now } else { now + SignedDuration::from_mins(10) };
         let operation = self.status.operation.clone();
         let cluster = Cluster {
-            deleting: false,
-            finalizer: false,
-            deletion_policy: DeletionPolicy::Retain,
-            paused: false,
+            deleting: self.end.asked,
+            finalizer: self.end.finalizer,
+            deletion_policy: self.end.policy,
+            paused: self.paused,
             budget_enabled: true,
             replace_after: STEADY,
             wanted: goal(self.spec),
@@ -256,6 +291,9 @@ impl State {
         let Some(store) = self.answering() else {
             return Store::Silent("no leader".into());
         };
+        if (0..self.slots.len()).all(|slot| self.heard(slot).is_none_or(|(other, _)| other != store)) {
+            return Store::Silent("nobody is heard".into());
+        }
         let list = self.stores[store].seats.iter().map(|seat| Listed {
             id: MemberId(seat.id.into()),
             name: Some(name(seat.slot)),
@@ -272,7 +310,7 @@ impl State {
             return None;
         }
         let cluster_id = |id: &Option<u8>| id.map(|id| ClusterId(id.into()));
-        let word = self.running(slot).map(|(store, seat)| Word {
+        let word = self.heard(slot).map(|(store, seat)| Word {
             cluster_id: ClusterId(store as u64 + 1),
             member_id: MemberId(seat.id.into()),
             leader: self.stores[store].leader.filter(|_| self.quorate(store)).map(|id| MemberId(id.into())),
@@ -299,6 +337,7 @@ impl State {
                 token: Some("token".into()),
                 member_id: volume.id.map(|id| MemberId(id.into())),
                 cluster_id: cluster_id(&volume.cluster),
+                version: Some("1.0.0".into()),
                 state: if volume.deleting { VolumeState::Deleting } else { VolumeState::Intact },
                 kept: Some(volume.kept),
                 trouble: None,

@@ -1,7 +1,7 @@
 //! Rules 2, 5 and 11: one seed, adoption before founding, identity by id, volumes that stay.
 
 use super::*;
-use crate::api::condition::{AVAILABLE, QUORUM_LOST};
+use crate::api::condition::{AVAILABLE, DEGRADED, QUORUM_LOST};
 
 /// A cluster that was just created.
 fn empty() -> World {
@@ -72,6 +72,18 @@ fn no_process_that_could_found_again_is_left_when_clients_are_let_in() {
 }
 
 #[test]
+fn nobody_is_added_before_the_first_member_is_one_that_never_founds() {
+    let mut world = settled(1);
+    (world.cluster.reached, world.cluster.id, world.budget) = (None, None, None);
+    (world.cluster.budget_enabled, world.outdated) = (false, vec![Surrounding::ClientService]);
+    (world.cluster.latched, world.cluster.wanted.replicas) = (None, 3);
+    world.m("a").pod.as_mut().unwrap().founds = true;
+    assert!(waits(&world).contains("the status does not know"));
+    world.cluster.id = plan(&world).cluster_id;
+    assert_eq!(acts(&world), Action::DeletePod { name: "a".into() });
+}
+
+#[test]
 fn a_recorded_store_is_never_founded_again() {
     let mut world = empty();
     world.cluster.id = Some(STORE);
@@ -86,10 +98,26 @@ fn volumes_of_a_deleted_cluster_are_adopted_under_their_names() {
     assert_eq!(acts(&world), adopt);
 
     world.m("old").object = Some(Object { origin: Origin::Adopted, ..unrecorded() });
-    let record = Record { identity: Some((id(0), STORE)), volume_uid: Some("volume-0".into()), initial_cluster: None };
+    let record = Record { identity: Some((id(0), STORE)), volume_uid: Some("volume-0".into()), ..Record::default() };
     assert_eq!(acts(&world), Action::Record { name: "old".into(), record });
 
     world.m("old").object = Some(Object { origin: Origin::Adopted, ..object(0) });
+    assert_eq!(acts(&world), Action::CreatePod { name: "old".into(), start: Start::Existing });
+}
+
+#[test]
+fn an_adopted_volume_is_not_given_to_an_older_version() {
+    let mut world = empty();
+    world.cluster.latched = Some(world.cluster.wanted.clone());
+    let newer = Volume { version: Some("1.2.0".into()), ..volume(0) };
+    let object = Object { origin: Origin::Adopted, ..object(0) };
+    world.members.insert("old".into(), Member { object: Some(object), volume: Some(newer), ..Member::default() });
+    assert!(waits(&world).contains("set spec.version to 1.2 or newer"));
+    let degraded = plan(&world).signs.into_iter().find(|sign| sign.type_ == DEGRADED).unwrap();
+    assert_eq!((degraded.status, degraded.reason), (Some(true), "VersionTooOld"));
+    // Nothing has come of the target that was in force, so there is no way to go from it.
+    world.cluster.wanted.version = "1.2.0".into();
+    assert!(plan(&world).latch);
     assert_eq!(acts(&world), Action::CreatePod { name: "old".into(), start: Start::Existing });
 }
 
@@ -123,7 +151,7 @@ fn an_adopted_volume_is_never_deleted_to_start_over() {
 fn ids_are_recorded_from_the_list_on_volume_and_member() {
     let mut world = settled(1);
     world.m("a").object = Some(Object { volume_uid: Some("volume-0".into()), ..unrecorded() });
-    let record = Record { identity: Some((id(0), STORE)), volume_uid: None, initial_cluster: None };
+    let record = Record { identity: Some((id(0), STORE)), ..Record::default() };
     assert_eq!(acts(&world), Action::Record { name: "a".into(), record: record.clone() });
     // A crash between the two writes leaves one of them to do.
     world.m("a").object = Some(object(0));

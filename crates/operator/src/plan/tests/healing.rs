@@ -153,6 +153,18 @@ fn two_cluster_ids_or_a_corrupt_alarm_freeze_everything() {
 }
 
 #[test]
+fn two_members_of_one_id_freeze_everything() {
+    let mut world = settled(3);
+    world.m("c").word.as_mut().unwrap().member_id = id(1);
+    assert!(waits(&world).contains("b and c are both member 2"));
+    // Not only while both run.
+    let mut world = settled(3);
+    let copy = Member { volume: Some(Volume { uid: "copy".into(), ..volume(1) }), ..Member::default() };
+    world.members.insert("restored".into(), copy);
+    assert!(waits(&world).contains("b and restored are both member 2"));
+}
+
+#[test]
 fn a_paused_cluster_is_not_touched() {
     let mut world = settled(3);
     world.m("b").pod = None;
@@ -162,12 +174,110 @@ fn a_paused_cluster_is_not_touched() {
     assert!(!plan(&world).reached);
 }
 
+fn theirs(to: Need) -> Obstacle {
+    Obstacle { why: format!("{to:?} is somebody else's"), to }
+}
+
+const FOR_OTHERS: [Need; 4] =
+    [Need::Object(Surrounding::ClientService), Need::Object(Surrounding::Connection), Need::Budget, Need::Nodes];
+
 #[test]
-fn names_that_belong_to_somebody_else_stop_everything() {
+fn nothing_is_begun_under_names_that_belong_to_somebody_else() {
+    for need in FOR_OTHERS {
+        let mut world = settled(3);
+        (world.cluster.id, world.m("b").pod) = (None, None);
+        world.in_the_way = vec![theirs(need)];
+        assert!(waits(&world).contains("somebody else's"));
+    }
+}
+
+#[test]
+fn what_is_in_the_way_of_others_keeps_no_member_from_being_healed() {
+    for need in FOR_OTHERS {
+        let mut world = settled(3);
+        world.outdated = vec![Surrounding::ClientService, Surrounding::Connection];
+        world.budget = (need != Need::Budget).then_some(2);
+        world.in_the_way = vec![theirs(need)];
+        world.down("b");
+        world.m("b").pod = None;
+        assert_eq!(acts(&world), Action::CreatePod { name: "b".into(), start: Start::Existing });
+        world.m("b").volume = None;
+        assert_eq!(acts(&world), Action::RemoveMember { id: id(1) });
+        world.list().remove(1);
+        world.members.remove("b");
+        assert!(matches!(acts(&world), Action::CreateMember { origin: Origin::Added, .. }));
+    }
+}
+
+#[test]
+fn what_is_somebody_elses_is_named_and_never_applied() {
+    for need in FOR_OTHERS {
+        let mut world = settled(3);
+        match need {
+            Need::Object(object) => world.outdated = vec![object],
+            Need::Budget => world.budget = None,
+            _ => {}
+        }
+        world.in_the_way = vec![theirs(need)];
+        assert!(waits(&world).contains("somebody else's"));
+    }
+}
+
+#[test]
+fn what_clients_use_is_mended_while_a_member_is_waited_for() {
     let mut world = settled(3);
-    world.m("b").pod = None;
-    world.in_the_way = vec!["Service c is somebody else's".into()];
+    world.down("b");
+    world.outdated = vec![Surrounding::ClientService];
+    assert_eq!(acts(&world), Action::Apply(Surrounding::ClientService));
+    world.outdated.clear();
+    world.m("c").volume.as_mut().unwrap().kept = Some(false);
+    assert_eq!(acts(&world), Action::KeepVolume { name: "c".into() });
+}
+
+#[test]
+fn members_that_could_not_work_are_not_added_nor_healthy_ones_taken_down() {
+    for need in [Need::Object(Surrounding::PeerService), Need::Certificates] {
+        let mut world = settled(3);
+        world.in_the_way = vec![theirs(need.clone())];
+        world.cluster.wanted.digest = "new".into();
+        assert!(waits(&world).contains("somebody else's"), "{need:?}");
+        world.cluster.wanted = Goal { replicas: 5, ..world.cluster.latched.clone().unwrap() };
+        world.budget = Some(3);
+        assert!(waits(&world).contains("somebody else's"), "{need:?}");
+        world = settled(3);
+        world.in_the_way = vec![theirs(need)];
+        world.down("b");
+        world.m("b").volume = None;
+        world.m("b").pod = None;
+        assert!(waits(&world).contains("another member could not run"));
+    }
+}
+
+#[test]
+fn a_volume_is_adopted_when_the_member_of_before_is_gone() {
+    let mut world = settled(3);
+    world.m("b").object = None;
+    world.in_the_way = vec![theirs(Need::Member("b".into()))];
     assert!(waits(&world).contains("somebody else's"));
+    world.in_the_way.clear();
+    assert!(matches!(acts(&world), Action::CreateMember { origin: Origin::Adopted, .. }));
+}
+
+#[test]
+fn what_is_slow_to_go_keeps_nobody_from_being_healed() {
+    let mut world = settled(3);
+    let pod = Pod { phase: Phase::Terminating, ready: false, counted: false, ..pod() };
+    let gone = Member { object: Some(object(3)), volume: Some(volume(3)), pod: Some(pod), word: None };
+    world.members.insert("d".into(), gone);
+    assert_eq!(acts(&world), Action::DeleteVolume { name: "d".into() });
+    world.m("d").volume.as_mut().unwrap().state = VolumeState::Deleting;
+    assert!(waits(&world).contains("pod d is still terminating"));
+    world.down("b");
+    (world.m("b").volume, world.m("b").pod) = (None, None);
+    assert_eq!(acts(&world), Action::RemoveMember { id: id(1) });
+    world.list().remove(1);
+    world.members.remove("b");
+    assert!(matches!(acts(&world), Action::CreateMember { origin: Origin::Added, .. }));
 }
 
 #[test]

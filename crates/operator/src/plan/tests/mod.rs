@@ -79,6 +79,7 @@ pub fn volume(n: usize) -> Volume {
         token: Some("token".into()),
         member_id: Some(id(n)),
         cluster_id: Some(STORE),
+        version: Some("1.0.0".into()),
         state: VolumeState::Intact,
         kept: Some(true),
         trouble: None,

@@ -86,6 +86,28 @@ fn a_volume_that_cannot_be_made_is_named_before_the_pod_that_waits_for_it() {
 }
 
 #[test]
+fn every_reason_is_explained_to_those_who_meet_it() {
+    const TOLD: &str = include_str!("../../../../../docs/conditions.md");
+    const SOURCES: [&str; 2] = [include_str!("../report.rs"), include_str!("../world.rs")];
+    // A reason is one word in quotes that begins with a capital letter; nothing else there is.
+    let words = SOURCES.iter().flat_map(|source| source.split('"').skip(1).step_by(2));
+    let is_reason = |word: &&str| word.starts_with(char::is_uppercase) && word.chars().all(char::is_alphanumeric);
+    let reasons: Vec<_> = words.filter(is_reason).collect();
+    assert!(reasons.len() > 20, "{reasons:?}");
+    for reason in reasons {
+        assert!(TOLD.contains(&format!("`{reason}`")), "docs/conditions.md does not say what {reason} means");
+    }
+}
+
+#[test]
+fn what_is_in_the_way_is_reported_also_when_no_member_is_kept_from_working() {
+    let mut world = settled(3);
+    world.in_the_way = vec![Obstacle { to: Need::Budget, why: "PodDisruptionBudget c was not made for this cluster".into() }];
+    assert_eq!(status(&world, DEGRADED), (Some(true), "InTheWay"));
+    assert_eq!(status(&world, PROGRESSING), (Some(true), "Waiting"));
+}
+
+#[test]
 fn what_takes_too_long_is_reported_as_stuck_and_still_waited_for() {
     let mut world = settled(3);
     world.down("b");

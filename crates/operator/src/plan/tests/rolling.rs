@@ -47,6 +47,22 @@ fn a_roll_halts_at_a_member_that_does_not_come_back_and_says_why() {
 }
 
 #[test]
+fn volumes_are_of_the_new_version_only_when_every_member_is() {
+    let mut world = rolling(3);
+    (world.cluster.wanted.version, world.cluster.latched) = ("1.1.0".into(), None);
+    for name in ["b", "c", "a"] {
+        assert!(!matches!(acts(&world), Action::Record { .. }), "{name} is not renewed yet");
+        renewed(&mut world, name);
+    }
+    for name in ["a", "b", "c"] {
+        let record = Record { version: Some("1.1.0".into()), ..Record::default() };
+        assert_eq!(acts(&world), Action::Record { name: name.into(), record });
+        world.m(name).volume.as_mut().unwrap().version = Some("1.1.0".into());
+    }
+    rests(&world);
+}
+
+#[test]
 fn broken_outdated_pods_are_renewed_before_anything_healthy() {
     let mut world = rolling(3);
     world.down("c");
