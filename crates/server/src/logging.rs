@@ -151,12 +151,7 @@ impl Write for Outputs {
 /// Installs the log; lines are written while the answer lives. Fails when a log file cannot be opened
 /// or the level is unknown. Each output has a thread of its own, and lines are dropped when it cannot
 /// keep up: a reader of the log that has stopped must stop neither the store nor the other outputs.
-pub fn install(
-    outputs: &[String],
-    rotation: Option<&Rotation>,
-    level: &str,
-    json: bool,
-) -> Result<Vec<WorkerGuard>, String> {
+pub fn install(outputs: &[String], rotation: Option<&Rotation>, level: &str, json: bool) -> Result<Vec<WorkerGuard>, String> {
     let filter = match level {
         "debug" | "info" | "warn" | "error" => level,
         "dpanic" | "panic" | "fatal" => "error",

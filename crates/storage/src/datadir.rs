@@ -36,9 +36,7 @@ pub enum DataDirError {
          the member, move the folder there, and make `log` in its data directory a link to it"
     )]
     LogElsewhere { present: PathBuf, wanted: PathBuf },
-    #[error(
-        "{path} holds a log already, and not that of data directory {data_dir}; choose another --wal-dir, or empty this one"
-    )]
+    #[error("{path} holds a log already, and not that of data directory {data_dir}; choose another --wal-dir, or empty this one")]
     LogTaken { path: PathBuf, data_dir: PathBuf },
     #[error("restoring a snapshot to data directory {0} has not come to its end; restore it again")]
     HalfRestored(PathBuf),

@@ -103,7 +103,8 @@ mod tests {
         let default = of("{\"maxsize\": 100, \"maxage\": 0, \"maxbackups\": 0, \"localtime\": false, \"compress\": false}");
         assert_eq!(default, of("{}"));
         assert_eq!(default.unwrap().max_bytes, 100 << 20);
-        let other = of("{\"maxSize\": 1, \"maxage\": 7, \"maxbackups\": 3, \"localtime\": true, \"compress\": true, \"more\": 1}");
+        let other =
+            of("{\"maxSize\": 1, \"maxage\": 7, \"maxbackups\": 3, \"localtime\": true, \"compress\": true, \"more\": 1}");
         let wanted = Rotation { max_bytes: 1 << 20, max_age_days: 7, max_files: 3, local_time: true, compress: true };
         assert_eq!(other.unwrap(), wanted);
         assert_eq!(of("{\"maxsize\": 0, \"maxage\": null}"), of("{}"));
