@@ -11,6 +11,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes that are gathered before they are written, whatever else is to come.
 const FULL: usize = 128 << 10;
+/// Bytes at once that make it likely that there is much to say.
+const LARGE: usize = 8 << 10;
 /// A buffer that has grown beyond this is given back as soon as it is empty: most connections are idle.
 const KEPT: usize = 512;
 
@@ -42,8 +44,13 @@ impl<T: AsyncWrite + Unpin> Gather<T> {
         if self.buffer.len() >= FULL {
             ready!(self.poll_out(cx))?;
         }
+        let len = slices.iter().map(|slice| slice.len()).sum();
+        if len > LARGE {
+            // More of the kind follows: growing step by step would copy it again and again.
+            self.buffer.reserve(FULL + len - self.buffer.len());
+        }
         slices.iter().for_each(|slice| self.buffer.extend_from_slice(slice));
-        Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()))
+        Poll::Ready(Ok(len))
     }
 }
 
