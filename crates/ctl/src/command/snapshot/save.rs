@@ -189,8 +189,9 @@ impl Progress {
         let due = self.last.is_none_or(|last| last.elapsed().as_millis() >= 200);
         if self.live && due {
             self.last = Some(Instant::now());
-            let percent = done * 100 / (done + remaining).max(1);
-            eprint!("\r{} of {} ({percent}%)   ", human(done), human(done + remaining));
+            let all = done.saturating_add(remaining);
+            let percent = done.saturating_mul(100) / all.max(1);
+            eprint!("\r{} of {} ({percent}%)   ", human(done), human(all));
         }
     }
 
