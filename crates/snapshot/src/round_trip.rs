@@ -162,6 +162,9 @@ fn a_damaged_file_is_refused_before_anything_is_made_of_it() {
     fs::write(&path, &sound[..sound.len() - 32]).unwrap();
     restore(&skipping).unwrap();
     assert!(matches!(restore(&skipping), Err(SnapshotError::DataDir(DataDirError::NotEmpty(_)))));
+    fs::write(&path, &flipped).unwrap();
+    let unread = restore(&options(&path, &data));
+    assert!(matches!(unread, Err(SnapshotError::DataDir(DataDirError::NotEmpty(_)))), "the file is not even looked at");
 }
 
 #[test]
