@@ -170,6 +170,9 @@ fn refusal(e: SaveError, member: &Member) -> Status {
             Code::Unavailable,
             format!("keelson: a snapshot needs temporary space in {data_dir}: {e}; check that the disk is in order and has room"),
         ),
+        SaveError::LongName => {
+            Status::new(Code::FailedPrecondition, format!("keelson: {e}; remove it, then take the snapshot again"))
+        }
         SaveError::Unwanted => Error::RequestCanceled.into(),
     }
 }

@@ -31,6 +31,11 @@ impl Extent {
         self.longest_key = self.longest_key.max(key as u64);
     }
 
+    /// Whether the format has room for the longest of the keys.
+    pub const fn fits(&self) -> bool {
+        self.longest_key <= MAX_KEY as u64
+    }
+
     /// Pages that suffice for a tree of these rows.
     fn pages(&self) -> u64 {
         let (mut bytes, mut pages, mut below) = (self.bytes, 0, u64::MAX);
