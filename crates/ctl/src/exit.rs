@@ -12,6 +12,8 @@ pub const INVALID_INPUT: u8 = 3;
 pub const BAD_FEATURE: u8 = 4;
 pub const INTERRUPTED: u8 = 5;
 pub const BAD_ARGS: u8 = 128;
+/// As a shell reports a program that Ctrl-C has ended.
+pub const BROKEN_OFF: u8 = 130;
 /// As a shell reports a program that wrote where nobody reads any more.
 pub const NOBODY_READS: u8 = 141;
 

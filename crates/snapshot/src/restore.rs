@@ -89,6 +89,9 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
     }
     let RestoreOptions { name, initial_cluster, initial_cluster_token: token, initial_advertise_peer_urls: urls, .. } = options;
     let member = NewMember::new(name, initial_cluster, token, urls).map_err(SnapshotError::Options)?;
+    let data_dir = options.data_dir.clone().unwrap_or_else(|| format!("{name}.etcd").into());
+    // Before the file is read to its end, which may take long.
+    DataDir::expect_free(&data_dir)?;
     let file = SnapshotFile::open(&options.snapshot)?;
     if !options.skip_hash_check {
         file.check()?;
@@ -99,7 +102,6 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
         take(&database, bucket, &mut taken).map_err(|e| e.of(file.path()))?;
     }
 
-    let data_dir = options.data_dir.clone().unwrap_or_else(|| format!("{name}.etcd").into());
     let dir = DataDir::begin_restore(&data_dir)?;
     if let Some(folder) = &options.wal_dir {
         dir.place_log(folder)?;

@@ -13,7 +13,7 @@ use keelson_storage::{DataDir, DataDirError, StateBackend, StateOptions};
 use prost::Message;
 use sha2::{Digest, Sha256};
 
-use crate::{RestoreOptions, Restored, SnapshotError, prepare, restore, status};
+use crate::{RestoreOptions, Restored, SaveError, SnapshotError, prepare, restore, status};
 
 type Made = Machine<MemoryBackend>;
 
@@ -162,6 +162,9 @@ fn a_damaged_file_is_refused_before_anything_is_made_of_it() {
     fs::write(&path, &sound[..sound.len() - 32]).unwrap();
     restore(&skipping).unwrap();
     assert!(matches!(restore(&skipping), Err(SnapshotError::DataDir(DataDirError::NotEmpty(_)))));
+    fs::write(&path, &flipped).unwrap();
+    let unread = restore(&options(&path, &data));
+    assert!(matches!(unread, Err(SnapshotError::DataDir(DataDirError::NotEmpty(_)))), "the file is not even looked at");
 }
 
 #[test]
@@ -177,6 +180,23 @@ fn users_are_taken_over() {
     restore(&options(&path, &data)).unwrap();
     let row = StateBackend::peek(&data.join("state"), Table::Meta, b"auth-user/root").unwrap().unwrap();
     assert_eq!(User::decode(row).unwrap(), user);
+}
+
+#[test]
+fn a_name_that_no_snapshot_can_hold_is_told_before_a_file_is_begun() {
+    let folder = tempfile::tempdir().unwrap();
+    for (length, fits) in [(32_768, true), (32_769, false)] {
+        let user = User { name: vec![b'u'; length].into(), ..User::default() };
+        let auth = AuthRows { users: vec![(user.name.to_vec(), user.encode_to_vec())], ..AuthRows::default() };
+        let around = Surroundings { auth, ..Surroundings::default() };
+        let backend = MemoryBackend::default();
+        Import::new(&backend, -1).finish(Marks::default(), |batch| around.write(batch)).unwrap();
+        let (machine, _) = Machine::open(backend).unwrap();
+        match prepare(machine.shared(), "3.7.0", folder.path(), |_| Ok(())) {
+            Ok(prepared) => assert!(fits && prepared.write(Vec::new()).is_ok()),
+            Err(e) => assert!(!fits && matches!(e, SaveError::LongName), "{e}"),
+        }
+    }
 }
 
 #[test]

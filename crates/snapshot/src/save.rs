@@ -25,6 +25,8 @@ pub enum SaveError {
     Io(#[from] io::Error),
     #[error("there is no room in the data directory to put the changes in order")]
     NoRoom,
+    #[error("a user or a role has a name of more than 32768 bytes, which no snapshot can hold")]
+    LongName,
     #[error("nobody wants it any more")]
     Unwanted,
 }
@@ -80,6 +82,9 @@ pub fn prepare<B: Backend>(
         extent
     });
     let extents: Vec<Extent> = extents.chain([keys]).collect();
+    if !extents.iter().all(Extent::fits) {
+        return Err(SaveError::LongName);
+    }
     let pages = Extent::file_pages(&extents);
     Ok(Prepared { revision: marks.revision, pages, keys: sorter.finish()?, others })
 }

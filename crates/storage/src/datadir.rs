@@ -127,18 +127,23 @@ impl DataDir {
         }
     }
 
+    /// Refuses a directory that no snapshot may be restored to.
+    pub fn expect_free(path: &Path) -> Result<(), DataDirError> {
+        match is_free(path) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(DataDirError::NotEmpty(path.to_owned())),
+            Err(source) => Err(DataDirError::Io { path: path.to_owned(), source }),
+        }
+    }
+
     /// Opens a directory that is to be filled from a snapshot: an empty one, or one where that has been begun before.
     /// Nobody takes it for a whole one until [`DataDir::finish_restore`] has been called.
     pub fn begin_restore(path: &Path) -> Result<Self, DataDirError> {
         let failed = |source| DataDirError::Io { path: path.to_owned(), source };
-        let check = || match is_free(path).map_err(failed)? {
-            true => Ok(()),
-            false => Err(DataDirError::NotEmpty(path.to_owned())),
-        };
-        check()?;
+        Self::expect_free(path)?;
         let dir = Self::open(path)?;
         // Somebody else may have been faster.
-        check()?;
+        Self::expect_free(path)?;
         let renew = || {
             File::create(path.join(RESTORING))?.sync_all()?;
             File::open(path)?.sync_all()?;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 use super::flag::Values;
-use super::{Command, GLOBAL, env, flags_of};
+use super::{Command, GLOBAL, env, inherited_by};
 use crate::client::{Client, Config};
 use crate::exit::{BAD_FEATURE, Failure};
 use crate::go::number;
@@ -65,9 +65,9 @@ impl Call {
 
     /// Takes the environment into account, and refuses what no connection can be made with.
     pub async fn config(&mut self) -> Result<Config, Failure> {
-        env::apply(&mut self.flags, flags_of(&self.path), std::env::vars_os())?;
+        env::apply(&mut self.flags, inherited_by(&self.path), std::env::vars_os())?;
         if self.on("debug") {
-            env::tell(&self.flags, flags_of(&self.path));
+            env::tell(&self.flags, inherited_by(&self.path));
         }
         let config = Config::of(&self.flags).await?;
         self.format()?;

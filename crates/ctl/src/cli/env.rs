@@ -44,7 +44,7 @@ pub fn apply(
     let mut left: Vec<_> = set.into_keys().filter(|name| !PREFIXES.iter().any(|prefix| known(name, prefix))).collect();
     left.sort();
     for name in left {
-        eprintln!("Warning: {name} is ignored, for there is no such flag");
+        eprintln!("Warning: {name} is ignored, for it names none of the flags that commands have in common");
     }
     Ok(())
 }
@@ -80,7 +80,9 @@ pub fn tell(values: &Values, flags: impl Iterator<Item = &'static Flag>) {
 #[cfg(test)]
 mod tests {
     use super::super::global::FLAGS;
+    use super::super::{Command, flags_of, inherited_by};
     use super::*;
+    use crate::command::ROOT;
 
     fn environment(pairs: &[(&str, &str)]) -> std::vec::IntoIter<(OsString, OsString)> {
         pairs.iter().map(|(name, value)| (name.into(), value.into())).collect::<Vec<_>>().into_iter()
@@ -107,6 +109,20 @@ mod tests {
         assert_eq!(values.text("write-out"), "json");
         assert_eq!(values.text("dial-timeout"), "2s");
         assert!(!values.given("user"));
+    }
+
+    #[test]
+    fn flags_that_a_command_has_for_itself_are_not_read() {
+        let del = [&ROOT, ROOT.find(b"del").unwrap()];
+        let mut values = Values::of(flags_of(&del));
+        let pairs = [("ETCDCTL_PREFIX", "true"), ("ETCDCTL_FROM_KEY", "true"), ("ETCDCTL_HEX", "true")];
+        apply(&mut values, inherited_by(&del), environment(&pairs)).unwrap();
+        assert!(values.on("hex") && !values.on("prefix") && !values.on("from-key"));
+
+        let takes_cluster = |path: &[&'static Command]| inherited_by(path).any(|flag| flag.name == "cluster");
+        let endpoint = ROOT.find(b"endpoint").unwrap();
+        assert!(takes_cluster(&[&ROOT, endpoint, endpoint.find(b"health").unwrap()]));
+        assert!(!takes_cluster(&[&ROOT, ROOT.find(b"defrag").unwrap()]));
     }
 
     #[test]

@@ -146,3 +146,11 @@ pub fn flags_of(path: &[&'static Command]) -> impl Iterator<Item = &'static Flag
     let inherited: Vec<&'static Flag> = path.iter().flat_map(|command| command.inherited).collect();
     own.iter().chain(inherited)
 }
+
+/// The flags that the last command of a path has from those above it. Only they come from the environment: what a command
+/// does is not to depend on variables that were set for another one, or for something else altogether.
+pub fn inherited_by(path: &[&'static Command]) -> impl Iterator<Item = &'static Flag> + use<> {
+    let above = path.split_last().map_or(&[][..], |(_, above)| above);
+    let flags: Vec<&'static Flag> = above.iter().flat_map(|command| command.inherited).collect();
+    flags.into_iter()
+}

@@ -15,7 +15,7 @@ use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint as Transport};
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, ConnectError, Request, Response, Status};
 
 use super::config::{Config, Login, Ways};
 use super::dial::Dial;
@@ -192,7 +192,9 @@ impl Client {
             Some(Error::NotSupportedForLearner) if self.shared.dials.len() > 1 => return Ok(true),
             _ => {}
         }
-        Ok(repeat == Repeat::Yes && unavailable(status))
+        // A member that has gone since the last call has not seen this one.
+        let others_may = self.shared.dials.len() > 1 && never_sent(status);
+        Ok(others_may || (repeat == Repeat::Yes && unavailable(status)))
     }
 
     /// Runs `work` within the limit of this client.
@@ -330,4 +332,31 @@ impl Client {
 pub fn unavailable(status: &Status) -> bool {
     let broken = status.code() == Code::Unknown && status.source().is_some();
     status.code() == Code::Unavailable || broken
+}
+
+/// Whether there was no connection to send the request over.
+fn never_sent(status: &Status) -> bool {
+    let mut reason = status.source();
+    while let Some(error) = reason {
+        if error.is::<ConnectError>() {
+            return true;
+        }
+        reason = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_that_found_no_connection_is_known_from_one_that_was_lost_with_its_own() {
+        let refused = Status::from_error(Box::new(ConnectError("connection refused".into())));
+        assert!(never_sent(&refused) && unavailable(&refused));
+        let lost = Status::from_error(Box::new(std::io::Error::from(std::io::ErrorKind::ConnectionReset)));
+        assert!(!never_sent(&lost) && unavailable(&lost));
+        let told = Status::unavailable("etcdserver: leader changed");
+        assert!(!never_sent(&told) && unavailable(&told));
+    }
 }

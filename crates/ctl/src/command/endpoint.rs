@@ -52,6 +52,8 @@ pub async fn chosen(call: &Call, config: &Config) -> Result<Vec<String>, Failure
 async fn health(mut call: Call) -> Result<(), Failure> {
     let config = call.config().await?;
     let endpoints = chosen(&call, &config).await?;
+    // Certificates that cannot be used are a mistake, and say nothing of the endpoints.
+    config.files.wanted()?;
     let answers = join_all(endpoints.iter().map(|endpoint| check(config.at(endpoint), endpoint))).await;
     let sick = answers.iter().any(|health| !health.error.is_empty());
     call.print(&Reply::Health(answers))?;

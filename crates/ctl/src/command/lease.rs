@@ -6,7 +6,7 @@ use crate::cli::{Call, Command, Flag, Group};
 use crate::client::KeepAlive;
 use crate::exit::{BAD_CONNECTION, Failure};
 use crate::go::number;
-use crate::output::{Format, Reply, line};
+use crate::output::{Format, Reply, lease_id, line};
 
 pub static COMMAND: Command =
     Command::new("lease", "<subcommand>", "Makes, keeps and ends leases").group(Group::KeyValue).commands(COMMANDS);
@@ -77,5 +77,5 @@ async fn keep_alive(mut call: Call) -> Result<(), Failure> {
     while let Some(response) = lease.next().await {
         call.print(&Reply::KeepAlive(response))?;
     }
-    if call.format()? == Format::Simple { line(format!("lease {id:016x} expired or revoked.")) } else { Ok(()) }
+    if call.format()? == Format::Simple { line(format!("lease {} expired or revoked.", lease_id(id))) } else { Ok(()) }
 }

@@ -6,7 +6,7 @@ use keelson_api::etcdserverpb::response_op::Response;
 use keelson_api::etcdserverpb::*;
 use keelson_api::mvccpb::KeyValue;
 
-use super::{Reply, id};
+use super::{Reply, id, lease_id};
 use crate::go::quote::quote;
 
 /// Nothing if etcdctl has no fields for the answer.
@@ -36,7 +36,7 @@ impl Fields {
     }
 
     fn lease(&mut self, name: &str, lease: i64) {
-        if self.hex { self.field(name, format_args!("{lease:016x}")) } else { self.field(name, lease) }
+        if self.hex { self.field(name, lease_id(lease)) } else { self.field(name, lease) }
     }
 
     fn header(&mut self, header: &Option<ResponseHeader>) {

@@ -147,6 +147,11 @@ pub fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     out(format!("{}\n", text.as_ref()).as_bytes())
 }
 
+/// An id of a lease as `%016x`. Clients may choose any number, and a negative one has its sign in front of its digits.
+pub fn lease_id(id: i64) -> String {
+    if id < 0 { format!("-{:015x}", id.unsigned_abs()) } else { format!("{id:016x}") }
+}
+
 /// An id as `%x`, or as a number.
 fn id(id: u64, hex: bool) -> String {
     if hex { format!("{id:x}") } else { id.to_string() }

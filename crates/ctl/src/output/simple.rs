@@ -7,7 +7,7 @@ use keelson_api::etcdserverpb::{AlarmType, DeleteRangeResponse, PutResponse, Ran
 use keelson_api::mvccpb::KeyValue;
 use keelson_api::mvccpb::event::EventType;
 
-use super::{Health, Reply, rows};
+use super::{Health, Reply, lease_id, rows};
 use crate::client::prefix_end;
 
 pub fn render(reply: &Reply, hex: bool) -> Vec<u8> {
@@ -54,14 +54,15 @@ impl Text {
                     self.pairs(event.prev_kv.iter().chain(&event.kv));
                 }
             }
-            Reply::Grant(r) => self.line(format!("lease {:016x} granted with TTL({}s)", r.id, r.ttl)),
-            Reply::Revoke(id, _) => self.line(format!("lease {id:016x} revoked")),
-            Reply::KeepAlive(r) => self.line(format!("lease {:016x} keepalived with TTL({})", r.id, r.ttl)),
+            Reply::Grant(r) => self.line(format!("lease {} granted with TTL({}s)", lease_id(r.id), r.ttl)),
+            Reply::Revoke(id, _) => self.line(format!("lease {} revoked", lease_id(*id))),
+            Reply::KeepAlive(r) => self.line(format!("lease {} keepalived with TTL({})", lease_id(r.id), r.ttl)),
             Reply::TimeToLive { response: r, .. } if r.granted_ttl == 0 && r.ttl == -1 => {
-                self.line(format!("lease {:016x} already expired", r.id));
+                self.line(format!("lease {} already expired", lease_id(r.id)));
             }
             Reply::TimeToLive { response: r, keys } => {
-                let times = format!("lease {:016x} granted with TTL({}s), remaining({}s)", r.id, r.granted_ttl, r.ttl);
+                let id = lease_id(r.id);
+                let times = format!("lease {id} granted with TTL({}s), remaining({}s)", r.granted_ttl, r.ttl);
                 let mut line = times.into_bytes();
                 if *keys {
                     line.extend_from_slice(b", attached keys([");
@@ -72,7 +73,7 @@ impl Text {
             }
             Reply::Leases(r) => {
                 self.line(format!("found {} leases", r.leases.len()));
-                r.leases.iter().for_each(|lease| self.line(format!("{:016x}", lease.id)));
+                r.leases.iter().for_each(|lease| self.line(lease_id(lease.id)));
             }
             Reply::MemberAdd(r) => {
                 let (id, learner) = r.member.as_ref().map_or((0, false), |member| (member.id, member.is_learner));
@@ -292,6 +293,8 @@ mod tests {
         let over = LeaseTimeToLiveResponse { id: 0x12, ttl: -1, ..LeaseTimeToLiveResponse::default() };
         let reply = Reply::TimeToLive { response: over, keys: false };
         assert_eq!(shown(&reply, false), "lease 0000000000000012 already expired\n");
+        assert_eq!(shown(&Reply::Revoke(-18, LeaseRevokeResponse::default()), false), "lease -000000000000012 revoked\n");
+        assert_eq!(lease_id(i64::MIN), "-8000000000000000");
     }
 
     #[test]

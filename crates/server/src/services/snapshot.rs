@@ -49,14 +49,20 @@ pub async fn serve(member: Arc<Member>, call: &Call, mut reader: MessageReader, 
         Err(FrameError::Refused(status)) => return respond.refuse(&status),
     };
     member.metrics.received(Method::Snapshot);
-    let Ok(_room) = member.snapshots.clone().try_acquire_owned() else {
+    let Ok(room) = member.snapshots.clone().try_acquire_owned() else {
         let text = format!("keelson: {AT_ONCE} snapshots are being taken; try again when one of them has ended");
         return respond.refuse(&Status::new(Code::ResourceExhausted, text));
     };
     let Ok(mut sender) = respond.stream() else { return Some(Code::Canceled) };
     let (parts, made) = mpsc::channel(AHEAD);
-    let maker = member.clone();
-    if let Err(e) = std::thread::Builder::new().name("snapshot".into()).spawn(move || make(maker, parts)) {
+    // The thread has a part in it: it takes memory and disk until it has noticed that its client is gone.
+    let room = Arc::new(room);
+    let (maker, its_room) = (member.clone(), room.clone());
+    let work = move || {
+        make(maker, parts);
+        drop(its_room);
+    };
+    if let Err(e) = std::thread::Builder::new().name("snapshot".into()).spawn(work) {
         return sender.finish(Err(&Status::new(Code::Unavailable, format!("keelson: no thread for a snapshot: {e}"))));
     }
     let end = tokio::select! {
@@ -166,6 +172,9 @@ fn refusal(e: SaveError, member: &Member) -> Status {
             Code::Unavailable,
             format!("keelson: a snapshot needs temporary space in {data_dir}: {e}; check that the disk is in order and has room"),
         ),
+        SaveError::LongName => {
+            Status::new(Code::FailedPrecondition, format!("keelson: {e}; remove it, then take the snapshot again"))
+        }
         SaveError::Unwanted => Error::RequestCanceled.into(),
     }
 }

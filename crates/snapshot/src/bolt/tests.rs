@@ -69,6 +69,17 @@ fn buckets_of_any_size_survive_a_round_trip() {
 }
 
 #[test]
+fn the_longest_keys_there_can_be_are_counted_and_written() {
+    let key = |i: usize| [(i as u64).to_be_bytes().to_vec(), vec![b'k'; 32768 - 8]].concat();
+    // Two of them close a branch.
+    for count in [1, 2, 3, 4, 5, 17, 64] {
+        let rows: Rows = (0..count).map(|i| (key(i), vec![0; i % 3 * 40_000])).collect();
+        let file = write(&[("b", rows.clone())]);
+        assert!(read(&file) == [("b".to_owned(), rows)], "{count}");
+    }
+}
+
+#[test]
 fn little_of_a_file_is_left_free() {
     let buckets = [("key", rows(100_000, |i| i % 1500))];
     let bytes: usize = buckets[0].1.iter().map(|(k, v)| ELEMENT + k.len() + v.len()).sum();

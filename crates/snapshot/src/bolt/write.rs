@@ -31,17 +31,25 @@ impl Extent {
         self.longest_key = self.longest_key.max(key as u64);
     }
 
+    /// Whether the format has room for the longest of the keys.
+    pub const fn fits(&self) -> bool {
+        self.longest_key <= MAX_KEY as u64
+    }
+
     /// Pages that suffice for a tree of these rows.
     fn pages(&self) -> u64 {
-        let (mut bytes, mut pages) = (self.bytes, 0);
+        let (mut bytes, mut pages, mut below) = (self.bytes, 0, u64::MAX);
         loop {
-            let nodes = bytes / NODE as u64 + 1;
+            // A node that is closed above the leaves has two elements at least, however long keys are: none of them
+            // closes one alone. So levels get smaller until there is one node.
+            let nodes = (bytes / NODE as u64 + 1).min(below.div_ceil(2));
             pages += (bytes + nodes * HEADER as u64) / PAGE as u64 + nodes;
             if nodes == 1 {
                 return pages;
             }
             // The level above has an element for each of these.
             bytes = nodes * (ELEMENT as u64 + self.longest_key);
+            below = nodes;
         }
     }
 

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use tokio::sync::mpsc::channel;
 
-use super::{AUTO_COMPACT, AUTO_DEFRAG, LOADS, clean_up, clients, compact, defragment, load, must_be_empty, size};
+use super::{AUTO_COMPACT, AUTO_DEFRAG, LOADS, clean_up, clients, compact, defragment, load, must_be_empty, size, unhurried};
 use crate::cli::{Call, Command, Flag};
 use crate::client::Client;
 use crate::exit::{ERROR, Failure};
@@ -74,9 +74,10 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     }
     let after = memory(first, "after").await?;
 
-    let revision = clean_up(first, &prefix).await?;
+    let first = unhurried(first);
+    let revision = clean_up(&first, &prefix).await?;
     if call.on("auto-compact") {
-        compact(first, revision).await?;
+        compact(&first, revision).await?;
     }
     if call.on("auto-defrag") {
         defragment(&config).await?;

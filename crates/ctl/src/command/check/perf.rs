@@ -7,7 +7,7 @@ use tokio::sync::mpsc::channel;
 use tokio::time::{Instant, interval};
 
 use super::report::Report;
-use super::{AUTO_COMPACT, AUTO_DEFRAG, LOADS, clean_up, clients, compact, defragment, load, must_be_empty, size};
+use super::{AUTO_COMPACT, AUTO_DEFRAG, LOADS, clean_up, clients, compact, defragment, load, must_be_empty, size, unhurried};
 use crate::cli::{Call, Command, Flag};
 use crate::client::Client;
 use crate::exit::{ERROR, Failure};
@@ -58,8 +58,9 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     let report = write(&clients, &prefix, writes).await;
     let per_second = report.answered() as f64 / start.elapsed().as_secs_f64();
 
-    match clean_up(first, &prefix).await {
-        Ok(revision) if call.on("auto-compact") => compact(first, revision).await?,
+    let first = unhurried(first);
+    match clean_up(&first, &prefix).await {
+        Ok(revision) if call.on("auto-compact") => compact(&first, revision).await?,
         Ok(_) => {}
         Err(failure) => line(format!("FAIL: Cleanup failed during key deletion: ERROR({})", failure.text()))?,
     }

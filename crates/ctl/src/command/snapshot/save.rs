@@ -1,8 +1,8 @@
 //! `snapshot save`: a file that is complete and on the disk, or none.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, IsTerminal, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -46,12 +46,7 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     let client = if call.flags.given("command-timeout") { client } else { client.without_limit() };
     let mut part = path.clone().into_os_string();
     part.push(".part");
-    let part = PathBuf::from(part);
-    let saved = client.within(Box::pin(save(&client, &endpoint, &part, &path))).await;
-    if saved.is_err() {
-        // Half a snapshot is of no use. If it cannot be removed, that is the smaller trouble.
-        let _ = fs::remove_file(&part);
-    }
+    let saved = client.within(Box::pin(save(&client, &endpoint, part.into(), &path))).await;
     let version = saved.map_err(|failure| failure.with_code(INTERRUPTED))?;
     line(format!("Snapshot saved at {}", path.display()))?;
     if version.is_empty() { Ok(()) } else { line(format!("Server version {version}")) }
@@ -62,15 +57,9 @@ fn occupied(path: &Path) -> String {
 }
 
 /// Returns the version of the server that made it.
-async fn save(client: &Client, endpoint: &str, part: &Path, path: &Path) -> Result<String, Failure> {
+async fn save(client: &Client, endpoint: &str, part: PathBuf, path: &Path) -> Result<String, Failure> {
     let start = Instant::now();
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(part)
-        .map_err(|e| Failure::error(format!("could not open {} ({e})", part.display())))?;
+    let mut part = Part::open(part).map_err(Failure::error)?;
     let written = |e: io::Error| Failure::error(format!("could not write snapshot: {e}"));
     let mut pieces = client.snapshot().await?;
     let mut version = String::new();
@@ -80,32 +69,79 @@ async fn save(client: &Client, endpoint: &str, part: &Path, path: &Path) -> Resu
         if version.is_empty() {
             version = piece.version;
         }
-        file.write_all(&piece.blob).map_err(written)?;
+        part.file.write_all(&piece.blob).map_err(written)?;
         sum.add(&piece.blob);
         progress.show(sum.size, piece.remaining_bytes);
     }
     let size = sum.size;
     sum.finish().map_err(Failure::error)?;
-    file.sync_all().map_err(|e| Failure::error(format!("could not fsync snapshot: {e}")))?;
-    drop(file);
-    put_in_place(part, path).map_err(Failure::error)?;
+    part.file.sync_all().map_err(|e| Failure::error(format!("could not fsync snapshot: {e}")))?;
+    part.put_in_place(path).map_err(Failure::error)?;
     progress.end(&format!("fetched {} in {}", human(size), duration::show(start.elapsed())));
     Ok(version)
 }
 
-/// Renames, unless there is a file of that name by now, and makes sure that a crash does not undo it.
-fn put_in_place(part: &Path, path: &Path) -> Result<(), String> {
-    let failed = |e: io::Error| format!("could not rename {} to {} ({e})", part.display(), path.display());
-    match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => {}
-        Err(Errno::EXIST) => return Err(occupied(path)),
-        // Some file systems cannot do both in one step.
-        Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(part, path).map_err(failed)?,
-        Err(e) => return Err(failed(e.into())),
+/// A snapshot in the making. It belongs to one process alone: what two write into one file is of neither, and one of them
+/// would put it in place while the other is still writing.
+struct Part {
+    path: PathBuf,
+    file: File,
+    is_in_place: bool,
+}
+
+impl Part {
+    fn open(path: PathBuf) -> Result<Self, String> {
+        let failed = |e: io::Error| format!("could not open {} ({e})", path.display());
+        loop {
+            // What it holds is cut off only once it is known that nobody is writing it.
+            let opened = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+            let file = opened.map_err(failed)?;
+            match file.try_lock() {
+                // Some file systems have no locks.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
+                Err(TryLockError::WouldBlock) => {
+                    return Err(format!(
+                        "{} is being written by another \"snapshot save\": wait until that has ended, or choose another name",
+                        path.display()
+                    ));
+                }
+            }
+            // Whoever had it until just now may have put it in place, or removed it: then it is not the one of this name.
+            let own = file.metadata().map_err(failed)?;
+            let is_there = fs::metadata(&path).is_ok_and(|there| (there.dev(), there.ino()) == (own.dev(), own.ino()));
+            if is_there {
+                file.set_len(0).map_err(failed)?;
+                return Ok(Self { path, file, is_in_place: false });
+            }
+        }
     }
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let synced = File::open(folder).and_then(|folder| folder.sync_all());
-    synced.map_err(|e| format!("could not fsync {}: {e}", folder.display()))
+
+    /// Renames, unless there is a file of that name by now, and makes sure that a crash does not undo it.
+    fn put_in_place(&mut self, path: &Path) -> Result<(), String> {
+        let part = self.path.as_path();
+        let failed = |e: io::Error| format!("could not rename {} to {} ({e})", part.display(), path.display());
+        match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE) {
+            Ok(()) => {}
+            Err(Errno::EXIST) => return Err(occupied(path)),
+            // Some file systems cannot do both in one step.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if path.exists() => return Err(occupied(path)),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(part, path).map_err(failed)?,
+            Err(e) => return Err(failed(e.into())),
+        }
+        self.is_in_place = true;
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let synced = File::open(folder).and_then(|folder| folder.sync_all());
+        synced.map_err(|e| format!("could not fsync {}: {e}", folder.display()))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.is_in_place {
+            // Half a snapshot is of no use. If it cannot be removed, that is the smaller trouble.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
 }
 
 /// Holds what arrived against the checksum at its end.
@@ -153,8 +189,9 @@ impl Progress {
         let due = self.last.is_none_or(|last| last.elapsed().as_millis() >= 200);
         if self.live && due {
             self.last = Some(Instant::now());
-            let percent = done * 100 / (done + remaining).max(1);
-            eprint!("\r{} of {} ({percent}%)   ", human(done), human(done + remaining));
+            let all = done.saturating_add(remaining);
+            let percent = done.saturating_mul(100) / all.max(1);
+            eprint!("\r{} of {} ({percent}%)   ", human(done), human(all));
         }
     }
 
@@ -191,11 +228,30 @@ mod tests {
     fn nothing_is_replaced() {
         let folder = tempfile::tempdir().unwrap();
         let (part, path) = (folder.path().join("s.part"), folder.path().join("s"));
-        fs::write(&part, "new").unwrap();
-        put_in_place(&part, &path).unwrap();
+        let write = |text: &str| {
+            let mut part = Part::open(part.clone()).unwrap();
+            part.file.write_all(text.as_bytes()).unwrap();
+            part.put_in_place(&path)
+        };
+        write("new").unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"new");
-        fs::write(&part, "newer").unwrap();
-        assert!(put_in_place(&part, &path).unwrap_err().contains("exists"));
+        assert!(write("newer").unwrap_err().contains("exists"));
         assert_eq!(fs::read(&path).unwrap(), b"new");
+        assert!(!part.exists());
+    }
+
+    #[test]
+    fn two_never_write_into_one_file_and_what_is_left_of_one_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.part");
+        let first = Part::open(path.clone()).unwrap();
+        let refused = Part::open(path.clone()).err().unwrap();
+        assert!(refused.contains("another"), "{refused}");
+        assert!(path.exists(), "it is the first one's to remove");
+        drop(first);
+        assert!(!path.exists());
+        fs::write(&path, "half of one whose process was killed").unwrap();
+        let next = Part::open(path.clone()).unwrap();
+        assert_eq!(next.file.metadata().unwrap().len(), 0);
     }
 }
