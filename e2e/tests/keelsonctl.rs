@@ -97,7 +97,7 @@ async fn ctl(endpoints: &str, args: &[&str]) -> Result<(Option<i32>, String)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_of_etcd_is_saved_once_and_replaces_nothing() -> Result<()> {
+async fn a_snapshot_of_etcd_replaces_the_one_of_before_once_it_is_whole() -> Result<()> {
     let server = Server::start(Program::Etcd, &["--log-level", "warn"]).await?;
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("snapshot.db");
@@ -107,8 +107,11 @@ async fn a_snapshot_of_etcd_is_saved_once_and_replaces_nothing() -> Result<()> {
     let size = size(&path)?;
     // Pages and the checksum behind them.
     ensure!(size % 512 == 32, "{size} bytes");
+    std::fs::write(&path, "of before")?;
+    let nobody = ctl("127.0.0.1:1", &["--dial-timeout", "300ms", "--command-timeout", "1s", "snapshot", "save", name]).await?;
+    ensure!(nobody.0 != Some(0) && std::fs::read(&path)? == b"of before", "{nobody:?}");
     let again = ctl(&server.client_url(), &["snapshot", "save", name]).await?;
-    ensure!(again == (Some(5), String::new()), "{again:?}");
+    ensure!(again == saved && self::size(&path)? == size, "{again:?}");
     ensure!(std::fs::read_dir(folder.path())?.count() == 1, "something is left beside the snapshot");
     Ok(())
 }

@@ -5,8 +5,6 @@ use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::io::Errno;
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -24,7 +22,7 @@ const SECTOR: u64 = 512;
 pub static COMMAND: Command = Command::new("save", "<filename>", "Saves the whole store of one member to a file")
     .long(
         "Saves the whole store of one member to a file. It is written beside that first (<filename>.part), checked and \
-         synced; a file that is there already is left alone.\n\n\
+         synced, and only then replaces a file that is there already.\n\n\
          Without --command-timeout it may take as long as it takes.",
     )
     .run(|call| Box::pin(run(call)));
@@ -38,9 +36,6 @@ async fn run(mut call: Call) -> Result<(), Failure> {
         let endpoints = config.endpoints.join(" ");
         return Err(failed(format!("snapshot must be requested to one selected node, not multiple [{endpoints}]")));
     }
-    if path.exists() {
-        return Err(failed(occupied(&path)));
-    }
     let endpoint = config.endpoints[0].clone();
     let client = Client::new(config).await.map_err(|failure| failure.with_code(INTERRUPTED))?;
     let client = if call.flags.given("command-timeout") { client } else { client.without_limit() };
@@ -50,10 +45,6 @@ async fn run(mut call: Call) -> Result<(), Failure> {
     let version = saved.map_err(|failure| failure.with_code(INTERRUPTED))?;
     line(format!("Snapshot saved at {}", path.display()))?;
     if version.is_empty() { Ok(()) } else { line(format!("Server version {version}")) }
-}
-
-fn occupied(path: &Path) -> String {
-    format!("{} exists, and a snapshot replaces nothing: choose another name or move it away", path.display())
 }
 
 /// Returns the version of the server that made it.
@@ -116,18 +107,11 @@ impl Part {
         }
     }
 
-    /// Renames, unless there is a file of that name by now, and makes sure that a crash does not undo it.
+    /// Replaces what was there, and makes sure that a crash does not undo it.
     fn put_in_place(&mut self, path: &Path) -> Result<(), String> {
         let part = self.path.as_path();
         let failed = |e: io::Error| format!("could not rename {} to {} ({e})", part.display(), path.display());
-        match renameat_with(CWD, part, CWD, path, RenameFlags::NOREPLACE) {
-            Ok(()) => {}
-            Err(Errno::EXIST) => return Err(occupied(path)),
-            // Some file systems cannot do both in one step.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) if path.exists() => return Err(occupied(path)),
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => fs::rename(part, path).map_err(failed)?,
-            Err(e) => return Err(failed(e.into())),
-        }
+        fs::rename(part, path).map_err(failed)?;
         self.is_in_place = true;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let synced = File::open(folder).and_then(|folder| folder.sync_all());
@@ -225,17 +209,19 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_replaced() {
+    fn the_snapshot_of_before_is_replaced_by_a_whole_one_only() {
         let folder = tempfile::tempdir().unwrap();
         let (part, path) = (folder.path().join("s.part"), folder.path().join("s"));
         let write = |text: &str| {
             let mut part = Part::open(part.clone()).unwrap();
             part.file.write_all(text.as_bytes()).unwrap();
-            part.put_in_place(&path)
+            part
         };
-        write("new").unwrap();
-        assert_eq!(fs::read(&path).unwrap(), b"new");
-        assert!(write("newer").unwrap_err().contains("exists"));
+        for text in ["old", "new"] {
+            write(text).put_in_place(&path).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), text.as_bytes());
+        }
+        drop(write("half"));
         assert_eq!(fs::read(&path).unwrap(), b"new");
         assert!(!part.exists());
     }
