@@ -99,14 +99,15 @@ pub async fn user_change_password(
 
 pub async fn authenticate(member: Arc<Member>, request: AuthenticateRequest) -> Result<AuthenticateResponse, Status> {
     member.read_barrier().await?;
+    let (name, password) = (request.name, users::significant(request.password));
     loop {
-        match sign_in(&member, &request).await {
+        match sign_in(&member, &name, &password).await {
             // Users have changed while the password was compared, perhaps this one.
             Err(Error::AuthOldRevision) => {}
             Ok((header, token)) => return Ok(AuthenticateResponse { header, token }),
             Err(e) => {
                 if matches!(e, Error::AuthFailed | Error::NoPasswordUser) {
-                    tracing::warn!(user = request.name.as_str(), "invalid authentication was requested");
+                    tracing::warn!(user = name.as_str(), "invalid authentication was requested");
                 }
                 return Err(e.into());
             }
@@ -114,26 +115,25 @@ pub async fn authenticate(member: Arc<Member>, request: AuthenticateRequest) -> 
     }
 }
 
-async fn sign_in(member: &Member, request: &AuthenticateRequest) -> Result<(Option<ResponseHeader>, String), Error> {
+async fn sign_in(member: &Member, name: &str, password: &[u8]) -> Result<(Option<ResponseHeader>, String), Error> {
     let (hash, auth_revision) = {
         let users = member.state.users();
-        (users.password(&request.name)?, users.revision())
+        (users.password(name)?, users.revision())
     };
-    if !users::is_right(request.password.clone(), hash).await? {
+    if !users::is_right(password.to_vec(), hash).await? {
         return Err(Error::AuthFailed);
     }
-    let name = request.name.clone();
     match &*member.tokens {
         // All members learn of it from the log.
         Tokens::Simple(_) => {
-            let action = Action::SignIn(SignIn { name, prefix: users::new_prefix(), auth_revision });
+            let action = Action::SignIn(SignIn { name: name.to_owned(), prefix: users::new_prefix(), auth_revision });
             match member.propose(action).await? {
                 Reply::SignIn { token, revision } => Ok((member.header(revision), token)),
                 _ => Err(Error::AuthFailed),
             }
         }
         // It says itself at which auth revision the password was right.
-        Tokens::Jwt(jwt) => Ok((header_now(member), jwt.sign(&name, auth_revision, std::time::SystemTime::now())?)),
+        Tokens::Jwt(jwt) => Ok((header_now(member), jwt.sign(name, auth_revision, std::time::SystemTime::now())?)),
         Tokens::None => Err(Error::AuthFailed),
     }
 }

@@ -116,12 +116,15 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::AuthEnable => respond.unary(call, reader, |r| auth::enable(m, call, r)).await,
         Method::AuthDisable => respond.unary(call, reader, |r| auth::disable(m, call, r)).await,
         Method::AuthStatus => respond.unary(call, reader, |r| auth::status(m, call, r)).await,
-        Method::Authenticate => respond.unary(call, reader, |r| auth::authenticate(m, r)).await,
-        Method::UserAdd => respond.unary(call, reader, |r| auth::user_add(m, call, r)).await,
+        // Those with passwords wait in a line, where nobody is to stand who has gone away.
+        Method::Authenticate => respond.unary_while_wanted(call, reader, |r| Box::pin(auth::authenticate(m, r))).await,
+        Method::UserAdd => respond.unary_while_wanted(call, reader, |r| Box::pin(auth::user_add(m, call, r))).await,
         Method::UserGet => respond.unary(call, reader, |r| auth::user_get(m, call, r)).await,
         Method::UserList => respond.unary(call, reader, |r| auth::user_list(m, call, r)).await,
         Method::UserDelete => respond.unary(call, reader, |r| auth::user_delete(m, call, r)).await,
-        Method::UserChangePassword => respond.unary(call, reader, |r| auth::user_change_password(m, call, r)).await,
+        Method::UserChangePassword => {
+            respond.unary_while_wanted(call, reader, |r| Box::pin(auth::user_change_password(m, call, r))).await
+        }
         Method::UserGrantRole => respond.unary(call, reader, |r| auth::user_grant_role(m, call, r)).await,
         Method::UserRevokeRole => respond.unary(call, reader, |r| auth::user_revoke_role(m, call, r)).await,
         Method::RoleAdd => respond.unary(call, reader, |r| auth::role_add(m, call, r)).await,
