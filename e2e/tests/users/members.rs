@@ -1,6 +1,8 @@
 //! Users on three members: all know the same ones, whichever was told; tokens are good everywhere; and what they know outlives
 //! restarts, crashes and the arrival of a whole state.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
 use keelson_api::etcdserverpb::{AuthRoleDeleteRequest, AuthStatusRequest, HashKvRequest, PutRequest};
@@ -68,6 +70,21 @@ async fn a_token_is_good_at_once_on_every_member_and_what_is_taken_is_gone_at_on
         ensure!(said(there.get("a").await) == "accepted", "round {round}");
     }
     agree(&cluster).await
+}
+
+/// Anybody can make up a token that names an entry which is far ahead: nobody waits for that.
+#[tokio::test]
+async fn a_token_that_nobody_can_have_been_given_yet_is_refused_at_once() -> Result<()> {
+    let cluster = three(&[]).await?;
+    ask_for_users(&cluster.members[0]).await?;
+    for member in &cluster.members {
+        ensure!(status(member).await?.0, "it does not ask for users yet");
+        let stranger = Caller::nobody(member).await?.with("abcdefghijklmnop.9999999999");
+        // A request may take seven seconds.
+        let told = tokio::time::timeout(Duration::from_secs(3), stranger.put("a")).await.context("it was waited for")?;
+        ensure!(said(told) == "Unauthenticated: etcdserver: invalid auth token");
+    }
+    Ok(())
 }
 
 #[tokio::test]
