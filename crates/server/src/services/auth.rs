@@ -107,12 +107,18 @@ pub async fn authenticate(member: Arc<Member>, request: AuthenticateRequest) -> 
             Ok((header, token)) => return Ok(AuthenticateResponse { header, token }),
             Err(e) => {
                 if matches!(e, Error::AuthFailed | Error::NoPasswordUser) {
-                    tracing::warn!(user = name.as_str(), "invalid authentication was requested");
+                    tracing::warn!(user = shortened(&name), "invalid authentication was requested");
                 }
                 return Err(e.into());
             }
         }
     }
+}
+
+/// A name as it is logged: anybody can make one up, of any length.
+fn shortened(name: &str) -> &str {
+    const LONGEST: usize = 100;
+    &name[..name.floor_char_boundary(LONGEST)]
 }
 
 async fn sign_in(member: &Member, name: &str, password: &[u8]) -> Result<(Option<ResponseHeader>, String), Error> {
@@ -171,4 +177,16 @@ pub async fn user_list(member: Arc<Member>, call: &Call, _: AuthUserListRequest)
 pub async fn role_list(member: Arc<Member>, call: &Call, _: AuthRoleListRequest) -> Result<AuthRoleListResponse, Status> {
     proved_root(&member, call).await?;
     Ok(AuthRoleListResponse { header: header_now(&member), roles: member.state.users().role_names() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_logged_up_to_some_length() {
+        assert_eq!(shortened("ann"), "ann");
+        assert_eq!(shortened(&"é".repeat(1_000_000)), "é".repeat(50));
+        assert_eq!(shortened(&format!("a{}", "é".repeat(100))), format!("a{}", "é".repeat(49)));
+    }
 }
