@@ -102,7 +102,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::LeaseTimeToLive => respond.unary(call, reader, |r| lease::time_to_live(m, call, r)).await,
         Method::LeaseLeases => respond.unary(call, reader, |r| lease::leases(m, call, r)).await,
         Method::LeaseKeepAlive => lease::keep_alive(m, call, reader, respond).await,
-        Method::MemberList => respond.unary(call, reader, |r| cluster::member_list(m, r)).await,
+        Method::MemberList => respond.unary(call, reader, |r| cluster::member_list(m, call, r)).await,
         Method::MemberAdd => respond.unary(call, reader, |r| cluster::member_add(m, r)).await,
         Method::MemberRemove => respond.unary(call, reader, |r| cluster::member_remove(m, r)).await,
         Method::MemberUpdate => respond.unary(call, reader, |r| cluster::member_update(m, r)).await,
