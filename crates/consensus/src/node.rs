@@ -219,9 +219,10 @@ impl Node {
             && *self.applied.borrow() >= alone_since.max(self.found)
     }
 
-    /// Waits until this entry has been applied here; false if that cannot be any more. Bounded in time by the caller.
-    pub async fn has_applied(&self, index: u64) -> bool {
-        self.applied.clone().wait_for(|applied| *applied >= index).await.is_ok()
+    /// Whether this entry has been applied here.
+    #[must_use]
+    pub fn has_applied(&self, index: u64) -> bool {
+        *self.applied.borrow() >= index
     }
 
     /// Where this member stands.

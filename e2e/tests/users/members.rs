@@ -1,9 +1,13 @@
 //! Users on three members: all know the same ones, whichever was told; tokens are good everywhere; and what they know outlives
 //! restarts, crashes and the arrival of a whole state.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use futures::StreamExt;
-use keelson_api::etcdserverpb::{AuthRoleDeleteRequest, AuthStatusRequest, HashKvRequest, PutRequest};
+use keelson_api::etcdserverpb::{
+    AuthDisableRequest, AuthRoleDeleteRequest, AuthStatusRequest, HashKvRequest, MemberListRequest, PutRequest,
+};
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
@@ -68,6 +72,40 @@ async fn a_token_is_good_at_once_on_every_member_and_what_is_taken_is_gone_at_on
         ensure!(said(there.get("a").await) == "accepted", "round {round}");
     }
     agree(&cluster).await
+}
+
+/// Anybody can make up a token that names an entry which is far ahead: nobody waits for that.
+#[tokio::test]
+async fn a_token_that_nobody_can_have_been_given_yet_is_refused_at_once() -> Result<()> {
+    let cluster = three(&[]).await?;
+    ask_for_users(&cluster.members[0]).await?;
+    for member in &cluster.members {
+        ensure!(status(member).await?.0, "it does not ask for users yet");
+        let stranger = Caller::nobody(member).await?.with("abcdefghijklmnop.9999999999");
+        // A request may take seven seconds.
+        let told = tokio::time::timeout(Duration::from_secs(3), stranger.put("a")).await.context("it was waited for")?;
+        ensure!(said(told) == "Unauthenticated: etcdserver: invalid auth token");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_is_told_to_nobody_ends_on_all_members_at_once() -> Result<()> {
+    let cluster = three(&[]).await?;
+    let nobody = Caller::nobody(&cluster.members[0]).await?;
+    ask_for_users(&cluster.members[0]).await?;
+    for round in 0..10 {
+        let root = Caller::named(&cluster.members[0], "root").await?;
+        root.auth().auth_disable(root.ask(AuthDisableRequest {})).await?;
+        nobody.enable().await?;
+        for member in &cluster.members {
+            let nobody = Caller::nobody(member).await?;
+            let request = nobody.ask(MemberListRequest { linearizable: true });
+            let told = said(nobody.cluster().member_list(request).await);
+            ensure!(told == "InvalidArgument: etcdserver: user name is empty", "round {round}: {told}");
+        }
+    }
+    Ok(())
 }
 
 #[tokio::test]

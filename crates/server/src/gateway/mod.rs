@@ -7,6 +7,8 @@
 
 mod descriptors;
 mod failure;
+mod incoming;
+mod inside;
 mod metadata;
 mod raw;
 mod read;
@@ -22,10 +24,12 @@ use http::request::Parts;
 use http::{HeaderMap, Method as Verb, Response};
 use keelson_api::{Code, Error};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use self::incoming::Incoming;
+use self::inside::Inside;
 use self::raw::Raw;
 use self::read::Unreadable;
 use crate::conn;
@@ -44,16 +48,16 @@ const EXPANSION: usize = 2;
 /// Longer messages are converted where they hold up nobody.
 const INLINE: usize = 64 << 10;
 
-/// A client connection's way to the calls, which is made when it is first needed.
+/// A client connection's way to the calls.
 pub struct Gateway {
     member: Arc<Member>,
-    inside: OnceCell<Connection>,
+    inside: Inside,
 }
 
 impl Gateway {
     /// A way to the calls of this member.
     pub fn of(member: Arc<Member>) -> Self {
-        Self { member, inside: OnceCell::new() }
+        Self { member, inside: Inside::default() }
     }
 
     /// Bytes of JSON that are read of a message.
@@ -149,7 +153,7 @@ impl Gateway {
             tokio::spawn(conn::inside(there, self.member.clone()));
             Connection::over(here, self.member.config.ping_interval).await
         };
-        let connection = self.inside.get_or_try_init(open).await?;
+        let connection = self.inside.get(open).await?;
         connection.begin(&format!("/{}/{}", method.service(), method.name()), metadata, &Traffic::default()).await
     }
 
@@ -201,24 +205,18 @@ impl Drop for Feeding {
 
 /// Sends the messages of a body one by one as they become whole. Whatever is no message ends them, without a word.
 async fn feed(mut upload: Upload, mut sender: Sender, kind: MessageDescriptor, limit: usize) {
-    let mut json = Vec::new();
-    loop {
-        let whole = match read::first(&json) {
-            Ok(whole) => whole.map(|(value, end)| (read::read(&kind, value), end)),
-            Err(Unreadable::Incomplete) => None,
-            Err(Unreadable::Wrong(_)) => break,
-        };
-        let Some((message, end)) = whole else {
-            match upload.next().await {
-                Some(piece) if json.len() + piece.len() <= limit => json.extend_from_slice(&piece),
-                Some(_) | None => break,
+    let mut incoming = Incoming::new(limit);
+    while let Ok(message) = incoming.next(&kind) {
+        match message {
+            Some(message) => {
+                if let Err(Gone) = sender.send(&message).await {
+                    return;
+                }
             }
-            continue;
-        };
-        json.drain(..end);
-        let Ok(message) = message else { break };
-        if let Err(Gone) = sender.send(&message).await {
-            return;
+            None => match upload.next().await {
+                Some(piece) if incoming.push(&piece) => {}
+                Some(_) | None => break,
+            },
         }
     }
     sender.close();

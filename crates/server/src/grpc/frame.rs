@@ -123,7 +123,9 @@ impl Frames {
             return Ok(None);
         }
         self.buffer.advance(HEADER);
-        let message = self.buffer.split_to(length).freeze();
+        // Nothing of a message that came alone is kept once it has been read, however long its call takes.
+        let is_all = self.buffer.len() == length;
+        let message = if is_all { std::mem::take(&mut self.buffer) } else { self.buffer.split_to(length) }.freeze();
         let refused = |text: String| Err(FrameError::Refused(Status::new(Code::Internal, text)));
         match (flag, self.encoding) {
             (0, _) => Ok(Some(message)),

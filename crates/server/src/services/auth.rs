@@ -99,14 +99,15 @@ pub async fn user_change_password(
 
 pub async fn authenticate(member: Arc<Member>, request: AuthenticateRequest) -> Result<AuthenticateResponse, Status> {
     member.read_barrier().await?;
+    let (name, password) = (request.name, users::significant(request.password));
     loop {
-        match sign_in(&member, &request).await {
+        match sign_in(&member, &name, &password).await {
             // Users have changed while the password was compared, perhaps this one.
             Err(Error::AuthOldRevision) => {}
             Ok((header, token)) => return Ok(AuthenticateResponse { header, token }),
             Err(e) => {
                 if matches!(e, Error::AuthFailed | Error::NoPasswordUser) {
-                    tracing::warn!(user = request.name.as_str(), "invalid authentication was requested");
+                    tracing::warn!(user = shortened(&name), "invalid authentication was requested");
                 }
                 return Err(e.into());
             }
@@ -114,26 +115,31 @@ pub async fn authenticate(member: Arc<Member>, request: AuthenticateRequest) -> 
     }
 }
 
-async fn sign_in(member: &Member, request: &AuthenticateRequest) -> Result<(Option<ResponseHeader>, String), Error> {
+/// A name as it is logged: anybody can make one up, of any length.
+fn shortened(name: &str) -> &str {
+    const LONGEST: usize = 100;
+    &name[..name.floor_char_boundary(LONGEST)]
+}
+
+async fn sign_in(member: &Member, name: &str, password: &[u8]) -> Result<(Option<ResponseHeader>, String), Error> {
     let (hash, auth_revision) = {
         let users = member.state.users();
-        (users.password(&request.name)?, users.revision())
+        (users.password(name)?, users.revision())
     };
-    if !users::is_right(request.password.clone(), hash).await? {
+    if !users::is_right(password.to_vec(), hash).await? {
         return Err(Error::AuthFailed);
     }
-    let name = request.name.clone();
     match &*member.tokens {
         // All members learn of it from the log.
         Tokens::Simple(_) => {
-            let action = Action::SignIn(SignIn { name, prefix: users::new_prefix(), auth_revision });
+            let action = Action::SignIn(SignIn { name: name.to_owned(), prefix: users::new_prefix(), auth_revision });
             match member.propose(action).await? {
                 Reply::SignIn { token, revision } => Ok((member.header(revision), token)),
                 _ => Err(Error::AuthFailed),
             }
         }
         // It says itself at which auth revision the password was right.
-        Tokens::Jwt(jwt) => Ok((header_now(member), jwt.sign(&name, auth_revision, std::time::SystemTime::now())?)),
+        Tokens::Jwt(jwt) => Ok((header_now(member), jwt.sign(name, auth_revision, std::time::SystemTime::now())?)),
         Tokens::None => Err(Error::AuthFailed),
     }
 }
@@ -171,4 +177,16 @@ pub async fn user_list(member: Arc<Member>, call: &Call, _: AuthUserListRequest)
 pub async fn role_list(member: Arc<Member>, call: &Call, _: AuthRoleListRequest) -> Result<AuthRoleListResponse, Status> {
     proved_root(&member, call).await?;
     Ok(AuthRoleListResponse { header: header_now(&member), roles: member.state.users().role_names() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_logged_up_to_some_length() {
+        assert_eq!(shortened("ann"), "ann");
+        assert_eq!(shortened(&"é".repeat(1_000_000)), "é".repeat(50));
+        assert_eq!(shortened(&format!("a{}", "é".repeat(100))), format!("a{}", "é".repeat(49)));
+    }
 }

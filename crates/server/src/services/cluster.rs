@@ -9,7 +9,7 @@ use keelson_api::etcdserverpb::{
 };
 use keelson_api::keelson::peer::{lead_reply::Reply, lead_request::Request};
 
-use crate::grpc::Status;
+use crate::grpc::{Call, Status};
 use crate::lead;
 use crate::member::Member;
 
@@ -29,9 +29,11 @@ fn header(member: &Member) -> Option<ResponseHeader> {
     member.header(0).map(|h| ResponseHeader { revision: 0, ..h })
 }
 
-pub async fn member_list(member: Arc<Member>, request: MemberListRequest) -> Result<MemberListResponse, Status> {
+pub async fn member_list(member: Arc<Member>, call: &Call, request: MemberListRequest) -> Result<MemberListResponse, Status> {
     if request.linearizable {
         member.read_barrier().await?;
+        // That users are asked for may have become known here just now.
+        member.somebody(call).await?;
     }
     Ok(MemberListResponse { header: header(&member), members: listed(&member) })
 }

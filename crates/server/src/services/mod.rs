@@ -115,7 +115,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::LeaseTimeToLive => respond.unary(call, reader, |r| lease::time_to_live(m, call, r)).await,
         Method::LeaseLeases => respond.unary(call, reader, |r| lease::leases(m, call, r)).await,
         Method::LeaseKeepAlive => lease::keep_alive(m, call, reader, respond).await,
-        Method::MemberList => respond.unary(call, reader, |r| cluster::member_list(m, r)).await,
+        Method::MemberList => respond.unary(call, reader, |r| cluster::member_list(m, call, r)).await,
         Method::MemberAdd => respond.unary(call, reader, |r| cluster::member_add(m, r)).await,
         Method::MemberRemove => respond.unary(call, reader, |r| cluster::member_remove(m, r)).await,
         Method::MemberUpdate => respond.unary(call, reader, |r| cluster::member_update(m, r)).await,
@@ -130,12 +130,15 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Method::AuthEnable => respond.unary(call, reader, |r| auth::enable(m, call, r)).await,
         Method::AuthDisable => respond.unary(call, reader, |r| auth::disable(m, call, r)).await,
         Method::AuthStatus => respond.unary(call, reader, |r| auth::status(m, call, r)).await,
-        Method::Authenticate => respond.unary(call, reader, |r| auth::authenticate(m, r)).await,
-        Method::UserAdd => respond.unary(call, reader, |r| auth::user_add(m, call, r)).await,
+        // Those with passwords wait in a line, where nobody is to stand who has gone away.
+        Method::Authenticate => respond.unary_while_wanted(call, reader, |r| Box::pin(auth::authenticate(m, r))).await,
+        Method::UserAdd => respond.unary_while_wanted(call, reader, |r| Box::pin(auth::user_add(m, call, r))).await,
         Method::UserGet => respond.unary(call, reader, |r| auth::user_get(m, call, r)).await,
         Method::UserList => respond.unary(call, reader, |r| auth::user_list(m, call, r)).await,
         Method::UserDelete => respond.unary(call, reader, |r| auth::user_delete(m, call, r)).await,
-        Method::UserChangePassword => respond.unary(call, reader, |r| auth::user_change_password(m, call, r)).await,
+        Method::UserChangePassword => {
+            respond.unary_while_wanted(call, reader, |r| Box::pin(auth::user_change_password(m, call, r))).await
+        }
         Method::UserGrantRole => respond.unary(call, reader, |r| auth::user_grant_role(m, call, r)).await,
         Method::UserRevokeRole => respond.unary(call, reader, |r| auth::user_revoke_role(m, call, r)).await,
         Method::RoleAdd => respond.unary(call, reader, |r| auth::role_add(m, call, r)).await,

@@ -7,7 +7,7 @@ mod password;
 mod simple;
 mod tokens;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
 use keelson_api::Error;
@@ -18,7 +18,7 @@ use crate::grpc::Call;
 use crate::member::Member;
 
 pub use keys::knows as knows_sign_method;
-pub use password::{hash, is_right};
+pub use password::{hash, is_right, significant};
 pub use simple::new_prefix;
 pub use tokens::Tokens;
 
@@ -68,12 +68,11 @@ impl Member {
         };
         let token = token?;
         // Given by another member, it is known here once that has been applied.
-        if let Some(index) = self.tokens.known_from(token)? {
-            let limit = call.timeout.unwrap_or(self.request_timeout()).min(self.request_timeout());
-            let applied = tokio::time::timeout(limit, self.node.has_applied(index)).await;
-            if !matches!(applied, Ok(true)) {
-                return Err(Error::InvalidAuthToken);
-            }
+        if let Some(index) = self.tokens.known_from(token)?
+            && !self.node.has_applied(index)
+            && !self.catches_up_to(index, call.timeout).await
+        {
+            return Err(Error::InvalidAuthToken);
         }
         let revision = self.state.users().revision();
         let asker = self.tokens.asker(token, revision, SystemTime::now());
@@ -81,6 +80,14 @@ impl Member {
             tracing::warn!("invalid auth token");
         }
         asker.ok_or(Error::InvalidAuthToken)
+    }
+
+    /// Whether an entry has been applied here that somebody says has been applied elsewhere. If that is true, the proof that
+    /// nothing newer is known elsewhere comes to it. It is not waited for without: it may be made up, and never come.
+    async fn catches_up_to(&self, index: u64, timeout: Option<Duration>) -> bool {
+        let limit = timeout.unwrap_or(self.request_timeout());
+        let proof = tokio::time::timeout(limit, self.read_barrier()).await;
+        matches!(proof, Ok(Ok(()))) && self.node.has_applied(index)
     }
 
     /// The same, who must be somebody.

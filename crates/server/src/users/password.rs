@@ -2,23 +2,54 @@
 //! few at a time, so that whoever guesses passwords holds up others who sign in, and nothing else.
 
 use keelson_api::Error;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// Passwords that are hashed or compared at once.
 const AT_ONCE: usize = 2;
+/// Passwords that wait for their turn. Nobody has to be somebody to wait here, so more are refused.
+const WAITING: usize = 1024;
 /// What bcrypt can tell apart.
 const LONGEST: usize = 72;
 
-static TURNS: Semaphore = Semaphore::const_new(AT_ONCE);
+static LINE: Line = Line::new(AT_ONCE, WAITING);
+
+/// Who wants to have a password hashed or compared, one after the other.
+struct Line {
+    turns: Semaphore,
+    places: Semaphore,
+}
+
+impl Line {
+    const fn new(at_once: usize, waiting: usize) -> Self {
+        Self { turns: Semaphore::const_new(at_once), places: Semaphore::const_new(waiting) }
+    }
+
+    /// Waits for a turn. Whoever goes away meanwhile gives up its place.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, Error> {
+        if let Ok(turn) = self.turns.try_acquire() {
+            return Ok(turn);
+        }
+        let _place = self.places.try_acquire().map_err(|_| Error::TooManyRequests)?;
+        self.turns.acquire().await.map_err(|_| Error::Stopped)
+    }
+}
 
 async fn in_turn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    let turn = TURNS.acquire().await.map_err(|_| Error::Stopped)?;
+    let turn = LINE.turn().await?;
     let work = move || {
         // Held by the thread: it goes on when who waits for it has gone away.
         let _turn = turn;
         work()
     };
     tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopped)
+}
+
+/// As much of a password as is compared. The rest, which may be long, is not kept while it waits for its turn.
+pub fn significant(password: String) -> Vec<u8> {
+    let mut bytes = password.into_bytes();
+    bytes.truncate(LONGEST);
+    bytes.shrink_to_fit();
+    bytes
 }
 
 /// Hashes a password.
@@ -33,13 +64,15 @@ pub async fn hash(password: String, cost: u32) -> Result<Vec<u8>, Error> {
     })
 }
 
-/// Whether this is the password of which that is the hash. What is no hash is nobody's.
-pub async fn is_right(password: String, hash: bytes::Bytes) -> Result<bool, Error> {
+/// Whether this is what is [`significant`] of the password of which that is the hash. What is no hash is nobody's.
+pub async fn is_right(password: Vec<u8>, hash: bytes::Bytes) -> Result<bool, Error> {
     in_turn(move || std::str::from_utf8(&hash).is_ok_and(|hash| bcrypt::verify(password, hash).unwrap_or(false))).await
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+
     use super::*;
 
     #[tokio::test]
@@ -53,7 +86,31 @@ mod tests {
             assert!(!is_right(nothing.into(), nothing.into()).await.unwrap());
         }
         let empty = hash(String::new(), 4).await.unwrap();
-        assert!(is_right(String::new(), empty.into()).await.unwrap());
+        assert!(is_right(Vec::new(), empty.into()).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn of_a_long_password_what_bcrypt_can_tell_apart_is_kept_and_compared() {
+        assert_eq!(significant("short".into()), b"short");
+        let longest = "é".repeat(36);
+        assert_eq!(significant(longest.clone() + "more"), longest.as_bytes());
+        let hashed = hash(longest.clone(), 4).await.unwrap();
+        assert!(is_right(significant(longest + "more"), hashed.clone().into()).await.unwrap());
+        assert!(!is_right(significant("e".repeat(72)), hashed.into()).await.unwrap());
+    }
+
+    #[test]
+    fn who_finds_the_line_full_is_refused_and_who_goes_away_leaves_its_place() {
+        let line = Line::new(1, 1);
+        let turn = line.turn().now_or_never().unwrap().unwrap();
+        let mut waiting = Box::pin(line.turn());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        assert_eq!(line.turn().now_or_never().unwrap().err(), Some(Error::TooManyRequests));
+        drop(waiting);
+        let mut next = Box::pin(line.turn());
+        assert!(next.as_mut().now_or_never().is_none(), "the place is free");
+        drop(turn);
+        assert!(next.as_mut().now_or_never().unwrap().is_ok(), "and the turn comes");
     }
 
     #[tokio::test]
