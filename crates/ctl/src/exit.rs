@@ -72,7 +72,7 @@ impl From<Status> for Failure {
 
 /// What the API has a text for is told in that text alone; anything else the way Go's gRPC writes it.
 pub fn describe(status: &Status) -> String {
-    match known(status.message()) {
+    match known(status.message()).filter(|_| status.code() != Code::Unknown) {
         Some(error) => error.text().to_owned(),
         None => {
             let reason = status.source().map_or_else(|| status.message().to_owned(), innermost);

@@ -26,7 +26,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use self::gather::{Outlet, gather};
 use crate::config::Config;
 use crate::grpc::{Call, Respond, Sender, is_grpc};
-use crate::http::{Download, Front, Upload};
+use crate::http::{Download, Front};
 use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::{peer, services};
@@ -238,7 +238,7 @@ async fn request_of_http2(front: Arc<Front>, request: Request<RecvStream>, mut r
     }
     let is_head = head.method == Method::HEAD;
     // Boxed, so that it is not part of what every call takes.
-    let answer = Box::pin(front.answer(head, Upload::Http2(body), None));
+    let answer = Box::pin(front.answer(head, body.into(), None));
     let answer = tokio::select! {
         answer = answer => answer,
         _ = poll_fn(|cx| respond.poll_reset(cx)) => return,

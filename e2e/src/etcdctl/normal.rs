@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use anyhow::Result;
 use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
-use keelson_api::etcdserverpb::{DeleteRangeResponse, PutResponse, RangeResponse, StatusRequest, TxnResponse};
+use keelson_api::etcdserverpb::{DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, StatusRequest, TxnResponse};
 use prost::Message;
 use regex::Regex;
 
@@ -120,11 +120,17 @@ impl Names {
                 normal::delete_range(&mut response, &names);
                 format!("{response:?}")
             }
-            _ => {
+            Some("txn") => {
                 let mut response = TxnResponse::decode(stdout)?;
                 normal::txn(&mut response, &names);
                 format!("{response:?}")
             }
+            // Nothing but the header, and of most not even that.
+            Some("lease") => {
+                let ResponseHeader { revision, .. } = ResponseHeader::decode(stdout)?;
+                format!("revision {revision}")
+            }
+            _ => self.normalise(&String::from_utf8_lossy(stdout)),
         })
     }
 }

@@ -118,7 +118,8 @@ fn comparison(line: &str) -> Result<Compare, Failure> {
 fn parts(text: &str) -> (Vec<u8>, &str, Option<Vec<u8>>) {
     let Some((key, rest)) = unquote(text.trim_start()) else { return (Vec::new(), "", None) };
     let Some(rest) = rest.strip_prefix(')') else { return (key, "", None) };
-    let rest = rest.trim_start();
+    // A blank must follow, where in other places one may.
+    let Some(rest) = rest.strip_prefix(char::is_whitespace).map(str::trim_start) else { return (key, "", None) };
     let (sign, rest) = rest.split_at(rest.find(char::is_whitespace).unwrap_or(rest.len()));
     let value = unquote(rest.trim_start()).map(|(value, _)| value);
     (key, sign, value)
@@ -144,7 +145,7 @@ mod tests {
             assert_eq!(comparison(line).unwrap_err().code, 3, "{line}");
         }
         let joined = comparison(r#"mod("foo")>"0""#).unwrap_err();
-        assert_eq!(joined.text(), r#"malformed comparison: mod("foo")>"0"; got mod("foo") >"0" """#);
+        assert_eq!(joined.text(), r#"malformed comparison: mod("foo")>"0"; got mod("foo")  """#);
         let unknown = comparison(r#"nonsense("foo") = "0""#).unwrap_err();
         assert_eq!(unknown.text(), r#"malformed comparison: nonsense("foo") = "0" (unknown target nonsense)"#);
     }

@@ -1,6 +1,6 @@
 //! The message itself, as it came over the wire.
 
-use keelson_api::etcdserverpb::WatchResponse;
+use keelson_api::etcdserverpb::{ResponseHeader, WatchResponse};
 use prost::Message;
 
 use super::{Reply, unsupported};
@@ -45,15 +45,17 @@ pub fn render(reply: &Reply) -> Result<Vec<u8>, Failure> {
         Reply::UserGrant { response, .. } => response.encode_to_vec(),
         Reply::UserRevoke { response, .. } => response.encode_to_vec(),
         Reply::Health(_) | Reply::Status(_) | Reply::HashKv(_) | Reply::Snapshot(_) => return Err(unsupported("protobuf")),
-        // etcdctl does not print these either.
-        Reply::Grant(_) => return Err(unmarshalled("LeaseGrantResponse")),
-        Reply::Revoke(..) => return Err(unmarshalled("LeaseRevokeResponse")),
-        Reply::KeepAlive(_) => return Err(unmarshalled("LeaseKeepAliveResponse")),
-        Reply::TimeToLive { .. } => return Err(unmarshalled("LeaseTimeToLiveResponse")),
-        Reply::Leases(_) => return Err(unmarshalled("LeaseLeasesResponse")),
+        // Of these etcdctl prints the header alone, and of the last nothing.
+        Reply::Grant(response) => header(response.header.as_ref()),
+        Reply::KeepAlive(response) => header(response.header.as_ref()),
+        Reply::TimeToLive { response, .. } => header(response.header.as_ref()),
+        Reply::Leases(response) => header(response.header.as_ref()),
+        Reply::Revoke(..) => {
+            return Err(Failure::new(BAD_FEATURE, "marshal unsupported for type *clientv3.LeaseRevokeResponse"));
+        }
     })
 }
 
-fn unmarshalled(name: &str) -> Failure {
-    Failure::new(BAD_FEATURE, format!("marshal unsupported for type *clientv3.{name}"))
+fn header(header: Option<&ResponseHeader>) -> Vec<u8> {
+    header.map(Message::encode_to_vec).unwrap_or_default()
 }

@@ -42,9 +42,9 @@ impl<'a> View<'a> {
             Store::Silent(_) => &[],
         };
         let leader = leader_of(world);
-        let head =
-            leader.and_then(|leader| world.members.values().filter_map(|m| m.word.as_ref()).find(|w| w.member_id == leader));
-        let head = head.map_or(0, |word| word.last);
+        // The leader's; while it is not heard, what those that follow it know of.
+        let words = world.members.values().filter_map(|member| member.word.as_ref());
+        let head = words.filter(|word| leader.is_some() && word.leader == leader).map(|word| word.last).max().unwrap_or(0);
         let seats = list.iter().map(|listed| seat(world, listed, leader.is_some(), head)).collect();
         Self { world, goal, seats }
     }

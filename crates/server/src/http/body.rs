@@ -3,21 +3,47 @@
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
 use http_body_util::BodyExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+/// How long a client that was answered early may go on sending what nobody reads.
+const EARLY: Duration = Duration::from_secs(10);
 
 /// The body of a request.
 pub enum Upload {
     /// Of HTTP/1.
     Http1(Incoming),
     /// Of HTTP/2.
-    Http2(RecvStream),
+    Http2(Streamed),
     /// Messages of a websocket.
     Messages(mpsc::Receiver<Bytes>),
+}
+
+/// A body of HTTP/2. What of it comes after it was dropped is taken still, up to the credit that the client has: otherwise
+/// its stream would be reset, and the answer lost with it.
+pub struct Streamed(Option<RecvStream>);
+
+impl From<RecvStream> for Upload {
+    fn from(body: RecvStream) -> Self {
+        Self::Http2(Streamed(Some(body)))
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        let Some(mut body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        // Without a runtime everything is ending.
+        if let Ok(runtime) = Handle::try_current() {
+            runtime.spawn(async move { timeout(EARLY, async { while let Some(Ok(_)) = body.data().await {} }).await });
+        }
+    }
 }
 
 impl Upload {
@@ -30,6 +56,7 @@ impl Upload {
                 }
             },
             Self::Http2(body) => {
+                let body = body.0.as_mut()?;
                 let data = body.data().await?.ok()?;
                 // The credit only fails to be released when the stream is gone already.
                 let _ = body.flow_control().release_capacity(data.len());

@@ -100,7 +100,7 @@ impl Drop for Transfer {
 impl PeerMetrics {
     pub(super) fn new(m: &Maker<'_>, member_id: u64) -> Self {
         let pair = ["Local", "Remote"];
-        Self {
+        let metrics = Self {
             local: label(member_id),
             known: m.gauges("etcd_network_known_peers", "1 for a member of the cluster, 0 for one that left.", &pair),
             active: m.gauges("etcd_network_active_peers", "1 for a member that can be reached.", &pair),
@@ -121,7 +121,9 @@ impl PeerMetrics {
             ),
             sent_snapshots: Transfers::new(m, "send", "To"),
             received_snapshots: Transfers::new(m, "receive", "From"),
-        }
+        };
+        metrics.is_known(member_id, true);
+        metrics
     }
 
     /// Counters of the bytes to and from a member.
