@@ -64,7 +64,7 @@ mod tests {
 
     #[test]
     fn every_call_but_those_that_etcd_leaves_out_has_a_path() {
-        let source = include_str!("routes.rs");
+        let (source, _) = include_str!("routes.rs").split_once("mod tests").expect("they are below");
         let routed = |m: &Method| source.contains(&format!("Method::{m:?},"));
         let left_out: Vec<_> = Method::ALL.iter().filter(|m| !routed(m)).collect();
         assert_eq!(left_out, [&Method::RangeStream, &Method::HealthCheck, &Method::HealthList, &Method::HealthWatch]);
