@@ -137,24 +137,29 @@ async fn a_member_that_gets_the_whole_state_decides_as_the_others_do() -> Result
     let away = (leader + 1) % 3;
     cluster.members[away].kill();
     let root = ask_for_users(&cluster.members[leader]).await?;
-    // More than the leader keeps for who is away.
-    let puts = (0..4000).map(|n| {
-        let put = PutRequest { key: format!("fill/{}", n % 500).into(), value: vec![b'v'; 20_000].into(), ..Default::default() };
-        let (mut kv, request) = (root.kv(), root.ask(put));
-        async move { kv.put(request).await }
-    });
-    let mut puts = futures::stream::iter(puts).buffer_unordered(32);
-    while let Some(put) = puts.next().await {
-        put?;
-    }
-    drop(puts);
+    wait::until("the leader has let go of what the other lacks, and can only send it everything", LIMIT * 3, async || {
+        let puts = (0..100).map(|n| {
+            let put = PutRequest { key: format!("fill/{n}").into(), value: vec![b'v'; 20_000].into(), ..Default::default() };
+            let (mut kv, request) = (root.kv(), root.ask(put));
+            async move { kv.put(request).await }
+        });
+        let mut puts = futures::stream::iter(puts).buffer_unordered(32);
+        while let Some(put) = puts.next().await {
+            put?;
+        }
+        let now = metrics(&cluster.members[leader]).await?;
+        Ok(["inflights_total", "failures", "success"]
+            .iter()
+            .any(|name| sum(&now, &format!("etcd_network_snapshot_send_{name}")).unwrap_or(0.0) > 0.0))
+    })
+    .await?;
     cluster.members[away].spawn()?;
     cluster.members[away].ready().await?;
-    ensure!(cluster.members[away].log().contains("taking the state that has arrived"), "it caught up from the log");
     // Both kinds of writes, through the one that has come back: allowed ones and refused ones.
     let ann = Caller::named(&cluster.members[away], "ann").await.context("signing in there")?;
     for _ in 0..20 {
         ensure!(said(ann.put("a").await) == "accepted" && said(ann.put("z").await) == DENIED);
     }
+    ensure!(cluster.members[away].log().contains("taking the state that has arrived"), "it caught up from the log");
     agree(&cluster).await
 }
