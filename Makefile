@@ -7,7 +7,7 @@ RELEASE := $(CARGO_TARGET_DIR)/release
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build image run test simulate chaos soak fuzz bench verify peers node-peers up down e2e-node e2e-node-if-able
+.PHONY: help setup setup-build build xtask image run test simulate chaos soak fuzz bench verify peers node-peers up down e2e-node e2e-node-if-able
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
@@ -42,9 +42,12 @@ build: setup-build
 	  if [ -f $(RELEASE)/$$b ]; then cp $(RELEASE)/$$b bin/.$$b.new && mv bin/.$$b.new bin/$$b; fi; done
 	@ls -l bin
 
-# The container image, without a container engine: bin/image.tar
-image: build
+# What packs images, for the scripts beside the tests as well.
+xtask: setup-build
 	$(CARGO) build --release --locked --workspace --bin xtask
+
+# The container image, without a container engine: bin/image.tar
+image: build xtask
 	$(RELEASE)/xtask image $(IMAGE_ARGS)
 
 run: build
@@ -65,8 +68,7 @@ node-peers: peers
 	e2e/peers/build.sh node
 
 NODES ?= 1
-up: build node-peers
-	$(CARGO) build --release --locked --workspace --bin xtask
+up: build xtask node-peers
 	e2e/node/up.sh $(NODES)
 	@e2e/node/example.sh
 
@@ -74,8 +76,7 @@ down:
 	@e2e/node/down.sh
 
 # Three nodes, so that members can be apart and a node can be lost. Removed again, whatever happens.
-e2e-node: build node-peers
-	$(CARGO) build --release --locked --workspace --bin xtask
+e2e-node: build xtask node-peers
 	$(CARGO) test --release --locked --workspace --test e2e --no-run
 	e2e/node/up.sh 3
 	@trap 'e2e/node/down.sh --keep-logs' EXIT; \
