@@ -7,6 +7,8 @@ FROM docker.io/library/rust:1.95-bookworm AS build
 RUN apt-get update && apt-get install -y --no-install-recommends libclang-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
+# Told by --version: --build-arg KEELSON_COMMIT=$(git rev-parse --short HEAD)
+ARG KEELSON_COMMIT
 # The caches outlive a build, and with them RocksDB, which takes long to compile.
 RUN --mount=type=cache,target=/root/.cache/keelson --mount=type=cache,target=/usr/local/cargo/registry \
     make image IMAGE_ARGS="--folder /image"

@@ -4,19 +4,22 @@
 export KEELSON_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/keelson
 export CARGO_TARGET_DIR ?= $(KEELSON_CACHE)/target
 RELEASE := $(CARGO_TARGET_DIR)/release
+# Told by --version. Another commit compiles the server's own crate anew, nothing else; it is set for every target, so that
+# they do not take turns at that.
+export KEELSON_COMMIT := $(or $(KEELSON_COMMIT),$(shell git rev-parse --short HEAD 2>/dev/null),unknown)
 PORT ?= 2379
 DATA ?= keelson-data
 
-.PHONY: help setup setup-build build xtask image run test simulate chaos soak fuzz bench verify peers node-peers up down e2e-node e2e-node-if-able
+.PHONY: help setup setup-build build xtask image run test simulate chaos soak fuzz bench verify rights peers node-peers up down e2e-node e2e-node-if-able
 
 help:
 	@echo "make run     set up, build, and serve a member on localhost:$(PORT)"
-	@echo "make test    set up and run every test (builds real etcd and Kubernetes to compare with)"
+	@echo "make test    set up and run every test (builds real etcd and Kubernetes to compare with; root)"
 	@echo "make build   release binaries in bin/: keelson, keelsonctl, keelson-operator"
 	@echo "make image   the container image, in bin/image.tar"
 	@echo "make bench   measure keelson beside etcd (QUICK=1 for the short form)"
 	@echo "make simulate  the cluster logic on a simulated network, clock and disk, for SIM_SECONDS=60"
-	@echo "make chaos   three members under load and every fault, for MINUTES=60"
+	@echo "make chaos   three or five members under load and every fault, for MINUTES=60"
 	@echo "make soak    the long tests"
 	@echo "make fuzz    every fuzz target, guided by coverage, for SECONDS=60 each (needs cargo-bolero)"
 	@echo "make verify  formatting, lints, dependency rules"
@@ -75,18 +78,32 @@ up: build xtask node-peers
 down:
 	@e2e/node/down.sh
 
-# Three nodes, so that members can be apart and a node can be lost. Removed again, whatever happens.
+# Three nodes, so that members can be apart and a node can be lost, and first what `make up` does with one. Removed again,
+# whatever happens.
 e2e-node: build xtask node-peers
 	$(CARGO) test --release --locked --workspace --test e2e --no-run
 	e2e/node/up.sh 3
-	@trap 'e2e/node/down.sh --keep-logs' EXIT; \
+	@set -e; trap 'e2e/node/down.sh --keep-logs' EXIT; \
+	e2e/node/example.sh; e2e/node/example.sh --remove; \
 	$(CARGO) test --release --locked --workspace --test e2e -- node:: --include-ignored --test-threads=2 --nocapture
 
-test: setup peers
+# Before anything is built: without these rights many tests cannot run.
+rights:
+	@why=$$(scripts/rights.sh); [ -z "$$why" ] || { echo "The tests cannot run here: $$why" >&2; exit 1; }
+
+# Tests wait most of the time. So the operator's on a whole Kubernetes and those beside an apiserver alone run at once, and of
+# the others more than there are processors.
+TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
+test: rights setup peers
 	$(CARGO) build --release --locked --workspace
+	$(CARGO) test --release --locked --workspace --no-run
 	$(SIMULATE)
-	@$(MAKE) --no-print-directory e2e-node-if-able
-	$(CARGO) test --release --locked --workspace --no-fail-fast
+	@skip=$$(scripts/needs-root.sh) || exit 1; \
+	scripts/at-once.sh "$(MAKE) --no-print-directory e2e-node-if-able" \
+	  '$(CARGO) test --release --locked --workspace --test life -- --show-output '"$$skip"
+	@skip=$$(scripts/needs-root.sh) || exit 1; \
+	$(CARGO) test --release --locked --workspace --lib --bins --test e2e --no-fail-fast -- \
+	  --test-threads=$(TEST_THREADS) --show-output $$skip
 
 # The operator's tests on a whole Kubernetes, where there can be one.
 e2e-node-if-able:
@@ -97,7 +114,7 @@ e2e-node-if-able:
 
 # A build of its own: in it the clock can stand still.
 SIM_SECONDS ?= 60
-SIMULATE = KEELSON_SIM_SECONDS=$(SIM_SECONDS) $(CARGO) test --release --locked -p keelson-consensus --features simulation simulation::
+SIMULATE = KEELSON_SIM_SECONDS=$(SIM_SECONDS) $(CARGO) test --release --locked -p keelson-consensus --features simulation simulation:: -- --nocapture
 simulate: setup-build
 	$(SIMULATE)
 
@@ -108,17 +125,19 @@ chaos: setup peers
 	  everything_stays_linearizable_and_watched_under_every_fault
 
 soak: export KEELSON_KILLS ?= 5000
-soak: export KEELSON_POWER_CUTS ?= 1000
+soak: export KEELSON_POWER_CUTS ?= 2000
 soak: export KEELSON_KUBE_KILLS ?= 40
 soak: export KEELSON_KUBE_CHURN ?= 1200
 soak: export KEELSON_CHAOS_SECONDS ?= 7200
 soak: export KEELSON_FAILOVERS ?= 30
-soak: export KEELSON_CROWD_SECONDS ?= 660
+soak: export KEELSON_CROWD ?= 200
+soak: export KEELSON_CROWD_SECONDS ?= 1800
 soak: export KEELSON_API_SERVER_AWAY_SECONDS ?= 600
 soak: SIM_SECONDS = 7200
-soak: setup peers
+soak: rights setup peers
 	$(CARGO) build --release --locked --workspace
-	$(CARGO) test --release --locked --workspace -- --include-ignored --skip on_a_node
+	@skip=$$(scripts/needs-root.sh) || exit 1; \
+	$(CARGO) test --release --locked --workspace -- --include-ignored --show-output --skip on_a_node $$skip
 	$(SIMULATE)
 	$(MAKE) e2e-node-if-able
 
@@ -139,3 +158,5 @@ bench: build peers
 verify:
 	cargo fmt --check
 	$(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --locked check bans licenses sources; \
+	else echo "SKIPPED: the rules for dependencies in deny.toml: cargo-deny is missing (cargo install --locked cargo-deny)"; fi

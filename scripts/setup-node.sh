@@ -7,6 +7,7 @@ needs runc runc
 needs /usr/lib/cni/ptp containernetworking-plugins
 needs nft nftables
 needs ip iproute2
+needs ps procps
 needs nsenter util-linux
 needs openssl openssl
 needs /bin/busybox busybox-static

@@ -13,6 +13,7 @@ const FILES: &[&str] = &[
     "grpc/health.proto",
     "keelson/command.proto",
     "keelson/peer.proto",
+    "opentelemetry/trace.proto",
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,9 +1,16 @@
 #!/usr/bin/env bash
 # After up.sh: installs the operator with Helm, asks it for a cluster of three, and says what to do with it.
+# example.sh --remove takes that cluster away again, with its data.
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 export KUBECONFIG=$kubeconfig
 cd "$repo"
 
+if [ "${1:-}" = --remove ]; then
+    kubectl delete -f manifests/samples/minimal.yaml
+    kubectl wait pods --selector keelson.dev/cluster=example --for=delete --timeout=2m
+    kubectl delete persistentvolumeclaims --selector keelson.dev/cluster=example
+    exit
+fi
 echo "Installing the operator"
 "$peers/helm" upgrade --install keelson-operator charts/keelson-operator --namespace keelson-system --create-namespace \
     --wait --timeout 2m >/dev/null

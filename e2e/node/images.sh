@@ -6,6 +6,10 @@ pack_images() {
     cd "$repo"
     xtask() { "$CARGO_TARGET_DIR/release/xtask" "$@" >/dev/null; }
     xtask image --out "$run/images/keelson.tar"
+    # The same again as the next version, for the test that changes from one to the other.
+    local version
+    version=$(sed -n 's/^appVersion: //p' charts/keelson-operator/Chart.yaml)
+    xtask image --name "ghcr.io/keelson/keelson:${version%.*}.$((${version##*.} + 1))" --out "$run/images/keelson-next.tar"
     xtask pack --name localhost/coredns:1 --out "$run/images/coredns.tar" --entrypoint /coredns "$peers/coredns=/coredns"
     xtask pack --name localhost/local-path-provisioner:1 --out "$run/images/provisioner.tar" \
         --entrypoint /local-path-provisioner "$peers/local-path-provisioner=/local-path-provisioner"

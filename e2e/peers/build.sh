@@ -10,7 +10,7 @@ set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 out=${KEELSON_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/keelson}/peers
-defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl helm linearizable)
+defaults=(etcd etcdctl etcdutl benchmark kube-apiserver kubectl helm linearizable versitygw)
 node=(etcdctl kube-apiserver kubectl kubelet kube-controller-manager kube-scheduler kube-proxy
     containerd containerd-shim-runc-v2 ctr coredns local-path-provisioner helm)
 
@@ -31,6 +31,7 @@ describe() {
     containerd | containerd-shim-runc-v2 | ctr)
         dir=containerd pkg=github.com/containerd/containerd/v2/cmd/$1 tags=no_btrfs,no_zfs,no_devmapper ;;
     linearizable)      dir=porcupine pkg=. ;;
+    versitygw)         dir=versitygw pkg=github.com/versity/versitygw/cmd/versitygw ;;
     kube-apiserver | kubectl | kubelet | kube-controller-manager | kube-scheduler | kube-proxy)
         dir=kubernetes pkg=k8s.io/kubernetes/cmd/$1
         local version major minor p
@@ -79,9 +80,11 @@ build() {
 [[ $* != node ]] || set -- "${node[@]}"
 for name; do describe "$name"; done
 
-command -v go >/dev/null || { echo "build.sh: needs Go on the PATH" >&2; exit 1; }
 mkdir -p "$out/bin" "$out/stamp"
 out=$(cd "$out" && pwd)
+# One that make setup has fetched, where there was none.
+PATH=$(dirname "$out")/go/bin:$PATH
+command -v go >/dev/null || { echo "build.sh: needs Go on the PATH, or make setup before" >&2; exit 1; }
 work=$(mktemp -d "$out/build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 for name; do build "$name"; done

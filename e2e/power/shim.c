@@ -8,6 +8,7 @@
  * that processes are often killed in the middle of one. What the wrappers do not understand is
  * journaled as '!', which fails the test rather than weakening it. */
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -138,6 +139,17 @@ int close(int fd) {
         return result;
     }
     return fd == journal && fd >= 0 ? 0 : syscall(SYS_close, fd);
+}
+
+int closedir(DIR *dir) {
+    int (*wrapped)(DIR *) = dlsym(RTLD_NEXT, "closedir");
+    int fd = dirfd(dir);
+    if (!handle_of(fd)) return wrapped(dir);
+    pthread_mutex_lock(&lock);
+    handles[fd] = 0;
+    int result = wrapped(dir);
+    pthread_mutex_unlock(&lock);
+    return result;
 }
 
 static int duplicated(int from, int to) {
@@ -299,8 +311,20 @@ int renameat2(int da, const char *a, int db, const char *b, unsigned flags) {
     if (flags && (below(a) || below(b))) unsupported("renameat2");
     return syscall(SYS_renameat2, da, a, db, b, flags);
 }
+/* Whole folders are removed from within: the names are relative to a descriptor. */
 int unlinkat(int dir, const char *path, int flags) {
-    return name_change('U', path, NULL, SYS_unlinkat, dir, (long)path, flags, 0);
+    char link[32], whole[8192];
+    const char *named = path;
+    if (handle_of(dir) && *path != '/') {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", dir);
+        ssize_t n = syscall(SYS_readlinkat, AT_FDCWD, link, whole, sizeof whole - 1);
+        if (n < 0 || n + strlen(path) + 2 > sizeof whole) unsupported("a folder without a path");
+        else {
+            sprintf(whole + n, "/%s", path);
+            named = whole;
+        }
+    }
+    return name_change('U', named, NULL, SYS_unlinkat, dir, (long)path, flags, 0);
 }
 int truncate(const char *path, off_t len) {
     if (below(path)) unsupported("truncate");

@@ -76,15 +76,20 @@ impl Cluster {
         pki: Option<Arc<Pki>>,
         change: impl Fn(&mut Server),
     ) -> Result<Self> {
+        let mut cluster = Self::prepared(program, size, flags, pki)?;
+        cluster.members.iter_mut().for_each(change);
+        cluster.begin().await?;
+        Ok(cluster)
+    }
+
+    /// So many members that are not started yet; [`Self::begin`] does that.
+    pub fn prepared(program: Program, size: usize, flags: &[&str], pki: Option<Arc<Pki>>) -> Result<Self> {
         let flags = flags.iter().map(ToString::to_string).collect();
         let mut cluster = Self { program, flags, pki, members: Vec::new(), names: 0 };
         let reservations = (0..size).map(|_| Reservation::new()).collect::<Result<Vec<_>>>()?;
         for reservation in &reservations {
             cluster.prepare(reservation)?;
         }
-        drop(reservations);
-        cluster.members.iter_mut().for_each(change);
-        cluster.begin().await?;
         Ok(cluster)
     }
 

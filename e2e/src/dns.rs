@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
+use parking_lot::Mutex;
 use rand::Rng;
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
@@ -24,6 +25,7 @@ pub struct Records {
 
 /// A running name server.
 pub struct Dns {
+    records: Arc<Mutex<Records>>,
     task: JoinHandle<()>,
     dir: TempDir,
 }
@@ -42,19 +44,26 @@ impl Dns {
             let Ok(socket) = UdpSocket::bind((address, 53)).await else { continue };
             let dir = TempDir::with_prefix("keelson-e2e-dns-")?;
             fs::write(dir.path().join("resolv.conf"), format!("nameserver {address}\noptions timeout:2 attempts:2\n"))?;
-            let records = Arc::new(records);
+            let records = Arc::new(Mutex::new(records));
+            let asked = records.clone();
             let task = tokio::spawn(async move {
                 let mut query = [0; 1500];
                 while let Ok((length, from)) = socket.recv_from(&mut query).await {
-                    if let Some(answer) = answer(&records, &query[..length]) {
+                    let answer = answer(&asked.lock(), &query[..length]);
+                    if let Some(answer) = answer {
                         // Who does not hear it asks again.
                         let _ = socket.send_to(&answer, from).await;
                     }
                 }
             });
-            return Ok(Self { task, dir });
+            return Ok(Self { records, task, dir });
         }
         bail!("no loopback address has a free port 53; binding it needs root")
+    }
+
+    /// From now on a host has this address.
+    pub fn set_address(&self, host: &str, address: Ipv4Addr) {
+        self.records.lock().addresses.insert(host.to_owned(), address);
     }
 
     /// The file that processes shall see as `/etc/resolv.conf`.

@@ -62,21 +62,7 @@ impl Server {
         let mut attempt = 1;
         loop {
             let reservation = Reservation::new()?;
-            let mut server = Self {
-                program,
-                name: "default".to_owned(),
-                initial_cluster: None,
-                pki: None,
-                extra_flags: extra_flags.iter().map(|flag| flag.to_string()).collect(),
-                env: BTreeMap::new(),
-                ulimit: None,
-                resolv_conf: None,
-                host: LOOPBACK.to_owned(),
-                namespace: None,
-                ports: reservation.ports()?,
-                dir: TempDir::with_prefix("keelson-e2e-")?,
-                child: None,
-            };
+            let mut server = Self::member(program, "default", reservation.ports()?, extra_flags)?;
             drop(reservation);
             match server.launch().await {
                 Ok(()) => return Ok(server),
@@ -285,6 +271,25 @@ impl Server {
     pub fn open_files(&self) -> Result<usize> {
         let path = format!("/proc/{}/fd", self.child.as_ref().context("the server does not run")?.id());
         Ok(fs::read_dir(&path).context(path)?.count())
+    }
+
+    /// Bytes that clients have sent and that the process has not read yet.
+    pub fn unread_bytes(&self) -> Result<u64> {
+        const LISTENS: &str = "0A";
+        // The table of its own network namespace.
+        let path = format!("/proc/{}/net/tcp", self.child.as_ref().context("the server does not run")?.id());
+        let port = format!(":{:04X}", self.ports.client);
+        let mut unread = 0;
+        for line in fs::read_to_string(&path).context(path)?.lines().skip(1) {
+            // Number, local address, remote address, state, what is queued to be sent and to be read.
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, local, _, state, queues, ..] = fields[..] else { continue };
+            if local.ends_with(&port) && state != LISTENS {
+                let (_, to_read) = queues.split_once(':').context("two queues")?;
+                unread += u64::from_str_radix(to_read, 16)?;
+            }
+        }
+        Ok(unread)
     }
 
     /// False while another socket, if only an outgoing connection, has one of the ports.

@@ -9,12 +9,27 @@ const POLL: Duration = Duration::from_millis(10);
 
 /// Polls `condition` until it holds; the error names `what` was waited for.
 pub async fn until(what: &str, limit: Duration, mut condition: impl AsyncFnMut() -> Result<bool>) -> Result<()> {
+    if condition().await? {
+        return Ok(());
+    }
+    until_every(POLL, what, limit, condition).await
+}
+
+/// The same for a condition that is expensive to look at: once in a `period`, and for the first time at the end of one.
+pub async fn until_every(
+    period: Duration,
+    what: &str,
+    limit: Duration,
+    mut condition: impl AsyncFnMut() -> Result<bool>,
+) -> Result<()> {
     let deadline = Instant::now() + limit;
-    while !condition().await? {
+    loop {
+        tokio::time::sleep(period).await;
+        if condition().await? {
+            return Ok(());
+        }
         if Instant::now() >= deadline {
             bail!("{what}: not within {limit:?}");
         }
-        tokio::time::sleep(POLL).await;
     }
-    Ok(())
 }

@@ -12,6 +12,7 @@ use keelson_api::etcdserverpb::{
     LeaseGrantRequest, LeaseKeepAliveRequest, LeaseTimeToLiveRequest, MemberPromoteRequest, MemberRemoveRequest,
     MoveLeaderRequest, WatchCreateRequest, WatchRequest,
 };
+use keelson_api::exit;
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
 use keelson_e2e::wait;
@@ -105,7 +106,10 @@ async fn members_are_added_promoted_and_removed_under_etcds_checks() -> Result<(
     ensure!(cluster.list(0).await?.len() == 2);
     wait::until("the removed member ends", LIMIT, async || Ok(cluster.members[third].exit_status()?.is_some())).await?;
     let status = cluster.members[third].exit_status()?.context("it has ended")?;
-    ensure!(status.code() == Some(67) && cluster.members[third].log().contains("removed from the cluster"), "{status}");
+    ensure!(
+        status.code() == Some(i32::from(exit::REMOVED)) && cluster.members[third].log().contains("removed from the cluster"),
+        "{status}"
+    );
     cluster.put(learner, "two", "left").await?;
     cluster.agree(&[0, 1]).await
 }
@@ -139,7 +143,11 @@ async fn a_member_whose_data_is_gone_is_refused_until_it_is_removed_and_added() 
     cluster.members[lost].spawn()?;
     wait::until("the empty member gives up", LIMIT, async || Ok(cluster.members[lost].exit_status()?.is_some())).await?;
     let status = cluster.members[lost].exit_status()?.context("it has ended")?;
-    ensure!(status.code() == Some(66) && cluster.members[lost].log().contains("is gone"), "{}", cluster.members[lost].log_tail());
+    ensure!(
+        status.code() == Some(i32::from(exit::DATA_GONE)) && cluster.members[lost].log().contains("is gone"),
+        "{}",
+        cluster.members[lost].log_tail()
+    );
 
     cluster.remove(leader, id).await?;
     cluster.members.remove(lost);

@@ -9,20 +9,27 @@ use keelson_api::etcdserverpb::lease_client::LeaseClient;
 use keelson_api::etcdserverpb::watch_client::WatchClient;
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
 use keelson_api::etcdserverpb::{
-    LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchRequest,
+    LeaseGrantRequest, LeaseKeepAliveRequest, PutRequest, RangeRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest,
 };
 use keelson_e2e::chaos::network::Network;
 use keelson_e2e::chaos::stall::Stall;
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
 use keelson_e2e::wait;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_stream::wrappers::UnboundedReceiverStream;
+
+use crate::ALONE;
 
 const ALL: [usize; 3] = [0, 1, 2];
 const LIMIT: Duration = Duration::from_secs(30);
-
-/// Each wants the machine for itself.
-static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+/// Reads that wait at the door of a leader that sleeps.
+const READS: u64 = 50;
+/// Each is a frame of headers and one of data, which take no less.
+const READ_BYTES: u64 = 30;
+/// Several times as long as it takes until progress is told.
+const QUIET: Duration = Duration::from_millis(600);
 
 async fn three(network: &Network, flags: &[&str]) -> Result<Cluster> {
     let mut cluster = Cluster::seated(Program::under_test()?, network, flags)?;
@@ -59,12 +66,14 @@ async fn a_leader_that_slept_through_an_election_answers_no_read_from_its_past()
         let next = cluster.leader(&others(leader)).await?;
         cluster.put(next, "key", &new).await?;
         let mut reads = JoinSet::new();
-        for _ in 0..50 {
+        for _ in 0..READS {
             let mut kv = kv.clone();
             reads.spawn(async move { kv.range(RangeRequest { key: "key".into(), ..Default::default() }).await });
         }
-        // They are in the sockets of the process when it wakes up.
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        wait::until("the reads are in the sockets of the process", LIMIT, async || {
+            Ok(cluster.members[leader].unread_bytes()? >= READS * READ_BYTES)
+        })
+        .await?;
         cluster.members[leader].pause(false)?;
         while let Some(read) = reads.join_next().await {
             // An error is no lie.
@@ -77,12 +86,13 @@ async fn a_leader_that_slept_through_an_election_answers_no_read_from_its_past()
     Ok(())
 }
 
-/// 20221: a watch that begins in the future, on a member that is still in the past.
+/// 20221: a watch that begins in the future, on a member that is still in the past: it is told of no older event, nor of
+/// progress that is older than itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_of_the_future_on_a_lagging_member_is_told_of_nothing_older() -> Result<()> {
     let _alone = ALONE.lock().await;
     let mut network = Network::new(3)?;
-    let cluster = three(&network, &[]).await?;
+    let cluster = three(&network, &["--watch-progress-notify-interval=100ms"]).await?;
     let leader = cluster.leader(&ALL).await?;
     let behind = others(leader)[0];
     let before = cluster.put(leader, "key", "before").await?;
@@ -93,15 +103,27 @@ async fn a_watch_of_the_future_on_a_lagging_member_is_told_of_nothing_older() ->
     }
     let start_revision = before + 11;
     let create = WatchCreateRequest { key: "key".into(), start_revision, progress_notify: true, ..Default::default() };
-    let request = WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) };
-    let requests = tokio_stream::StreamExt::chain(tokio_stream::once(request), tokio_stream::pending());
+    let (ask, asked) = mpsc::unbounded_channel();
+    ask.send(WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) })?;
     let mut watch = WatchClient::connect(cluster.members[behind].client_url()).await?;
-    let mut responses = watch.watch(requests).await?.into_inner();
+    let mut responses = watch.watch(UnboundedReceiverStream::new(asked)).await?.into_inner();
     ensure!(responses.message().await?.context("created")?.created);
+    let progress = || WatchRequest { request_union: Some(RequestUnion::ProgressRequest(WatchProgressRequest {})) };
+    ask.send(progress())?;
+    let told = tokio::time::timeout(QUIET, responses.message()).await;
+    ensure!(told.is_err(), "a member at revision {before} tells a watch from {start_revision}: {told:?}");
+
     network.heal()?;
-    let mut expected = start_revision;
-    while expected <= before + 20 {
+    let (mut expected, mut progressed) = (start_revision, 0);
+    while expected <= before + 20 || progressed == 0 {
+        // Asked for again and again, beside what is told by itself.
+        ask.send(progress())?;
         let response = tokio::time::timeout(LIMIT, responses.message()).await??.context("the stream goes on")?;
+        if response.events.is_empty() {
+            let at = response.header.context("a header")?.revision;
+            ensure!(at >= start_revision && at < expected, "told of progress to {at}, before the event of {expected}");
+            progressed += 1;
+        }
         for event in response.events {
             let at = event.kv.context("a key")?.mod_revision;
             ensure!(at == expected, "told of revision {at}, not {expected}");
@@ -121,11 +143,7 @@ async fn a_leader_that_was_replaced_ends_no_lease_that_is_kept_alive_elsewhere()
     let mut cluster = Cluster::seated(Program::under_test()?, &network, &[])?;
     let mut stalls = Vec::new();
     for member in &mut cluster.members {
-        let stall = Stall::new(&member.log_path().with_file_name("stall"))?;
-        for (name, value) in stall.environment() {
-            member.set_env(name, Some(value));
-        }
-        stalls.push(stall);
+        stalls.push(Stall::install(member)?);
     }
     cluster.begin().await?;
     let leader = cluster.leader(&ALL).await?;

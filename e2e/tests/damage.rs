@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::{PutRequest, RangeRequest};
+use keelson_api::exit;
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 
@@ -31,7 +32,7 @@ async fn killed_with_data() -> Result<Server> {
 
 /// Says that no start on this data will go well.
 fn assert_corrupt(server: &mut Server) -> Result<()> {
-    assert_eq!(server.exit_status()?.and_then(|status| status.code()), Some(65));
+    assert_eq!(server.exit_status()?.and_then(|status| status.code()), Some(i32::from(exit::CORRUPT)));
     Ok(())
 }
 

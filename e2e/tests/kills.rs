@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use keelson_e2e::durability::campaign::{Campaign, Report};
-use keelson_e2e::durability::settings;
+use keelson_e2e::durability::{blow, settings};
 
 /// Most of the time one waits for processes to start, so several are under way.
 const LANES: usize = 3;
@@ -34,5 +34,12 @@ async fn what_was_acknowledged_survives_every_kill() -> Result<()> {
     }
     println!("{report}; {:.0?}", started.elapsed());
     assert!(report.total() >= kills);
+    let done = [report.sum(|m| m.compactions), report.sum(|m| m.watched), report.sum(|m| m.hashes)];
+    assert!(done.iter().all(|n| *n > 0), "nothing of one kind was checked: {report}");
+    if kills >= KILLS {
+        for place in blow::PLACES {
+            assert!(report.reached.contains_key(place), "nobody died at {place}: {report}");
+        }
+    }
     Ok(())
 }

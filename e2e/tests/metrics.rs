@@ -16,6 +16,8 @@ use keelson_api::etcdserverpb::{
     WatchCreateRequest, WatchRequest,
 };
 use keelson_e2e::program::Program;
+use keelson_e2e::raw::call::{Call, Connection};
+use keelson_e2e::raw::framed_as;
 use keelson_e2e::server::Server;
 use keelson_e2e::wait;
 use regex::Regex;
@@ -25,9 +27,12 @@ use crate::clustering::http;
 /// Longest that anything here may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// The insides of Go's runtime, of bbolt and of the proxy, and failures that nobody provokes here.
-const ETCDS_OWN: &[&str] =
-    &["go_", "etcd_server_go_version", "etcd_debugging_disk_backend_commit_", "etcd_grpc_proxy_", "etcd_network_server_stream_"];
+/// The insides of Go's runtime, of bbolt and of the proxy.
+const ETCDS_OWN: &[&str] = &["go_", "etcd_server_go_version", "etcd_debugging_disk_backend_commit_", "etcd_grpc_proxy_"];
+/// etcd counts a stream that failed only if it has not ended by then, and what cannot be read ends a stream: it is chance.
+const BY_CHANCE: &str = "etcd_network_server_stream_failures_total";
+/// No message.
+const UNREADABLE: &[u8] = &[0xff; 3];
 
 /// What there is to know of one name.
 #[derive(Debug, Default, PartialEq)]
@@ -64,6 +69,10 @@ async fn use_it(server: &Server) -> Result<()> {
     maintenance.defragment(DefragmentRequest {}).await?;
     let mut snapshot = maintenance.snapshot(SnapshotRequest {}).await?.into_inner();
     while snapshot.message().await?.is_some() {}
+    let raw = Connection::open(server).await?;
+    for path in ["/etcdserverpb.Watch/Watch", "/etcdserverpb.Lease/LeaseKeepAlive"] {
+        raw.call(&Call::range().path(path).body(framed_as(0, None, UNREADABLE)).hangs()).await?;
+    }
     for path in ["/health", "/livez", "/readyz", "/metrics"] {
         http(&server.client_url(), path).await?;
     }
@@ -108,7 +117,11 @@ async fn metrics(program: Program) -> Result<String> {
 #[tokio::test]
 async fn there_are_the_metrics_of_etcd_and_no_others() -> Result<()> {
     let (etcds, own) = (metrics(Program::Etcd).await?, metrics(Program::under_test()?).await?);
-    let (expected, found) = (families(&etcds)?, families(&own)?);
+    let (mut expected, mut found) = (families(&etcds)?, families(&own)?);
+    let failures = found.remove(BY_CHANCE).context("nothing is told of streams that failed")?;
+    if let Some(etcds) = expected.remove(BY_CHANCE) {
+        assert_eq!(failures, etcds);
+    }
     assert!(expected.len() > 100, "{expected:?}");
     let mut wrong = Vec::new();
     for (name, family) in expected.iter().filter(|(name, _)| !ETCDS_OWN.iter().any(|own| name.starts_with(own))) {
@@ -128,6 +141,10 @@ async fn there_are_the_metrics_of_etcd_and_no_others() -> Result<()> {
             assert!(text.contains(&line), "{line} is missing");
         }
         assert!(text.contains("etcd_server_healthchecks_total{name=\"non_learner\",status=\"success\",type=\"readyz\"} 1"));
+    }
+    for stream in ["watch", "lease-keepalive"] {
+        let line = format!("{BY_CHANCE}{{API=\"{stream}\",Type=\"receive\"}} 1");
+        assert!(own.contains(&line), "{line} is missing");
     }
     Ok(())
 }

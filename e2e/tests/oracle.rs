@@ -2,7 +2,7 @@
 //! every time plus some new ones, with the answers of the two compared field by field.
 //!
 //! Environment: `KEELSON_UNDER_TEST=etcd` compares etcd with itself, which tests the oracle;
-//! `KEELSON_ORACLE_SEED` repeats the fresh sequence of an earlier run; `KEELSON_ORACLE_REPLAY`
+//! `KEELSON_ORACLE_SEED` repeats the fresh sequences of an earlier run; `KEELSON_ORACLE_REPLAY`
 //! names a script to play instead.
 
 use std::env;
@@ -30,10 +30,10 @@ fn sequences() -> Result<Vec<Sequence>> {
         Ok(seed) => seed.parse()?,
         Err(_) => rand::random(),
     };
-    println!("the fresh sequence has KEELSON_ORACLE_SEED={fresh}");
+    println!("the fresh sequences have KEELSON_ORACLE_SEED={fresh}");
     let narrow = |seed| Sequence { seed, requests: NARROW_REQUESTS, profile: Profile::Narrow };
     let wide = |seed| Sequence { seed, requests: WIDE_REQUESTS, profile: Profile::Wide };
-    Ok(std::iter::once(narrow(fresh)).chain(WIDE_SEEDS.map(wide)).chain(NARROW_SEEDS.map(narrow)).collect())
+    Ok([narrow(fresh), wide(fresh)].into_iter().chain(WIDE_SEEDS.map(wide)).chain(NARROW_SEEDS.map(narrow)).collect())
 }
 
 /// Takes sequences off the list until it is empty or one fails.

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use keelson_api::etcdserverpb::kv_client::KvClient;
-use keelson_api::etcdserverpb::{CompactionRequest, DeleteRangeRequest, PutRequest, RangeRequest};
+use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
+use keelson_api::etcdserverpb::{CompactionRequest, DefragmentRequest, DeleteRangeRequest, PutRequest, RangeRequest};
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use keelson_e2e::wait;
@@ -16,6 +17,9 @@ use tonic::transport::Channel;
 /// So many flushes make the engine merge their files into a deeper level, where files can be dropped.
 const FLUSHES: usize = 4;
 const MERGE_LIMIT: Duration = Duration::from_secs(20);
+/// Removed in many steps.
+const VERSIONS: i64 = 200;
+const REMOVAL_LIMIT: Duration = Duration::from_secs(20);
 
 async fn connect(server: &Server) -> Result<KvClient<Channel>> {
     Ok(KvClient::connect(server.client_url()).await?)
@@ -89,5 +93,42 @@ async fn a_key_whose_versions_were_removed_stays_gone_after_a_crash() -> Result<
     };
     assert_eq!(before, [format!("stays@{}", 3 * FLUSHES + 1)]);
     assert_eq!(after, (before, Vec::new()), "versions came back");
+    Ok(())
+}
+
+/// It dies after the first step, with all of that in memory only; or in the pause after it, when that is on disk.
+#[tokio::test]
+async fn removal_goes_on_after_a_crash_in_its_midst() -> Result<()> {
+    for place in ["compaction:1", "defragment:1"] {
+        let flags = ["--compaction-batch-limit=10", "--compaction-sleep-interval=1h"];
+        let mut server = Server::start(Program::Keelson, &flags).await?;
+        server.kill();
+        server.set_env("KEELSON_FAILPOINT", Some(place.to_owned()));
+        server.restart().await?;
+        let mut kv = connect(&server).await?;
+        for _ in 0..VERSIONS {
+            put(&mut kv, "often").await?;
+        }
+        // It may die before it answers.
+        let _ = kv.compact(CompactionRequest { revision: VERSIONS, physical: false }).await;
+        if place.starts_with("defragment") {
+            let _ = MaintenanceClient::connect(server.client_url()).await?.defragment(DefragmentRequest {}).await;
+        }
+        wait::until("the server dies", REMOVAL_LIMIT, async || Ok(server.exit_status()?.is_some())).await?;
+        server.kill();
+
+        server.set_env("KEELSON_FAILPOINT", None);
+        server.add_flag("--compaction-sleep-interval=0s");
+        let before = server.log().len();
+        server.restart().await?;
+        let done = ["finished scheduled compaction".to_owned(), format!("\"compact-revision\":{VERSIONS}")];
+        wait::until("removal comes to its end", REMOVAL_LIMIT, async || {
+            Ok(server.log()[before..].lines().any(|line| done.iter().all(|part| line.contains(part))))
+        })
+        .await
+        .with_context(|| format!("after {place}: {}", server.log_tail()))?;
+        let mut kv = connect(&server).await?;
+        assert_eq!(keys(&mut kv, VERSIONS).await?, [format!("often@{VERSIONS}")]);
+    }
     Ok(())
 }

@@ -90,6 +90,7 @@ fn options_appear_when_asked_for() {
     let asked = [
         ("metrics.serviceMonitor.enabled=true", "ServiceMonitor"),
         ("metrics.rules.enabled=true", "PrometheusRule"),
+        ("metrics.dashboard.enabled=true", "ConfigMap"),
         ("pdb.enabled=true", "PodDisruptionBudget"),
         ("networkPolicy.enabled=true", "NetworkPolicy"),
     ];
@@ -109,6 +110,24 @@ fn options_appear_when_asked_for() {
     let policies = of(&plain, "ValidatingAdmissionPolicy").len();
     let fewer = render(&["admission.guardMembers=false"]).unwrap();
     assert_eq!(of(&fewer, "ValidatingAdmissionPolicy").len() + 1, policies);
+}
+
+#[test]
+fn the_dashboard_shows_figures_that_there_are() {
+    let objects = render(&["metrics.dashboard.enabled=true"]).unwrap();
+    let map = of(&objects, "ConfigMap")[0];
+    assert_eq!(map["metadata"]["labels"]["grafana_dashboard"], "1");
+    let board: Value = serde_json::from_str(map["data"]["keelson-operator.json"].as_str().unwrap()).unwrap();
+    let metrics = String::from_utf8(keelson_operator::metrics::Metrics::new().unwrap().text()).unwrap();
+    for panel in board["panels"].as_array().unwrap() {
+        let asks = panel["targets"][0]["expr"].as_str().unwrap();
+        let figures = asks.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').filter(|word| word.starts_with("keelson_"));
+        for figure in figures {
+            // Those with labels are not there before they are counted for the first time.
+            let known = ["keelson_operator_looks_total", "keelson_operator_actions_total"].contains(&figure);
+            assert!(known || metrics.contains(figure), "{figure} is asked for and not served");
+        }
+    }
 }
 
 #[test]

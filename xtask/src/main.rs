@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod chart;
 mod crds;
+#[cfg(test)]
+mod dependencies;
 mod fields;
 mod generated;
 mod helm;

@@ -6,8 +6,14 @@ use prost::Message;
 use crate::authpb::{Role, User};
 use crate::etcdserverpb::request_op::Request;
 use crate::etcdserverpb::{
-    AlarmRequest, AuthRoleGrantPermissionRequest, AuthUserAddRequest, AuthenticateRequest, CompactionRequest, DeleteRangeRequest,
-    LeaseGrantRequest, PutRequest, RangeRequest, RequestOp, TxnRequest, WatchRequest,
+    AlarmRequest, AlarmResponse, AuthRoleGetResponse, AuthRoleGrantPermissionRequest, AuthUserAddRequest, AuthUserListResponse,
+    AuthenticateRequest, AuthenticateResponse, CompactionRequest, DeleteRangeRequest, DeleteRangeResponse, HashKvResponse,
+    LeaseGrantRequest, LeaseTimeToLiveResponse, MemberListResponse, PutRequest, PutResponse, RangeRequest, RangeResponse,
+    RangeStreamResponse, RequestOp, SnapshotResponse, StatusResponse, TxnRequest, TxnResponse, WatchRequest, WatchResponse,
+};
+use crate::keelson::peer::{
+    AppendReply, AppendRequest, HashReply, LeadReply, LeadRequest, ProposeReply, ProposeRequest, ReadIndexReply, RemovedRequest,
+    SnapshotPiece, SnapshotReply, TransferReply, TransferRequest, VoteReply, VoteRequest,
 };
 use crate::keelson::{AppliedRow, Command, LeaseRow, MemberAttributes, MembershipRow};
 
@@ -40,9 +46,57 @@ fn check_all(bytes: &[u8]) {
     check::<MemberAttributes>(bytes);
 }
 
+/// What members say to each other.
+fn check_peers(bytes: &[u8]) {
+    check::<AppendRequest>(bytes);
+    check::<AppendReply>(bytes);
+    check::<VoteRequest>(bytes);
+    check::<VoteReply>(bytes);
+    check::<TransferRequest>(bytes);
+    check::<TransferReply>(bytes);
+    check::<ProposeRequest>(bytes);
+    check::<ProposeReply>(bytes);
+    check::<ReadIndexReply>(bytes);
+    check::<LeadRequest>(bytes);
+    check::<LeadReply>(bytes);
+    check::<SnapshotPiece>(bytes);
+    check::<SnapshotReply>(bytes);
+    check::<HashReply>(bytes);
+    check::<RemovedRequest>(bytes);
+}
+
+/// What clients read, and members that meet in another cluster.
+fn check_answers(bytes: &[u8]) {
+    check::<RangeResponse>(bytes);
+    check::<RangeStreamResponse>(bytes);
+    check::<PutResponse>(bytes);
+    check::<DeleteRangeResponse>(bytes);
+    check::<TxnResponse>(bytes);
+    check::<WatchResponse>(bytes);
+    check::<LeaseTimeToLiveResponse>(bytes);
+    check::<MemberListResponse>(bytes);
+    check::<StatusResponse>(bytes);
+    check::<AlarmResponse>(bytes);
+    check::<HashKvResponse>(bytes);
+    check::<SnapshotResponse>(bytes);
+    check::<AuthenticateResponse>(bytes);
+    check::<AuthRoleGetResponse>(bytes);
+    check::<AuthUserListResponse>(bytes);
+}
+
 #[test]
 fn any_bytes_are_a_message_that_encodes_again_or_are_refused() {
     target!(30_000).for_each(|bytes: &[u8]| check_all(bytes));
+}
+
+#[test]
+fn any_bytes_are_a_message_of_a_member_that_encodes_again_or_are_refused() {
+    target!(30_000).for_each(|bytes: &[u8]| check_peers(bytes));
+}
+
+#[test]
+fn any_bytes_are_an_answer_that_encodes_again_or_are_refused() {
+    target!(30_000).for_each(|bytes: &[u8]| check_answers(bytes));
 }
 
 #[test]

@@ -1,15 +1,20 @@
 //! The wire contract: messages and services generated from `proto/`, ids with a type of their own
-//! and by etcd's rules, and the one table that maps errors to gRPC codes and texts.
+//! and by etcd's rules, the one table that maps errors to gRPC codes and texts, the store's exit codes,
+//! and what more than one program reads from flags.
 
 mod error;
+pub mod exit;
 pub mod format;
 #[cfg(test)]
 mod fuzz;
 pub mod identity;
 mod ids;
+pub mod initial_cluster;
+mod requests;
 
 pub use error::{Code, Error};
 pub use ids::{LeaseId, Revision};
+pub use requests::{created_at, prefix_end};
 
 /// What all messages and services look like: an encoded `FileDescriptorSet`.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
@@ -53,4 +58,9 @@ pub mod keelson {
     pub mod peer {
         include!(concat!(env!("OUT_DIR"), "/keelson.peer.rs"));
     }
+}
+/// How collectors of OpenTelemetry are told of spans.
+#[allow(missing_docs, clippy::all)]
+pub mod otlp {
+    include!(concat!(env!("OUT_DIR"), "/opentelemetry.proto.collector.trace.v1.rs"));
 }

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use keelson_api::Error;
 use keelson_api::keelson::Command;
 use keelson_mvcc::Backend;
-use keelson_state::{Applied, Machine, Position};
+use keelson_state::{Applied, Machine, Position, Reply};
 use openraft::EntryPayload;
 use openraft::storage::ApplyResponder;
 use tokio::sync::watch;
@@ -30,7 +30,7 @@ pub trait Observer: Send + Sync + 'static {
     fn applied(&self, applied: Applied, took: Duration);
 
     /// A command went well or was refused, which took so long; nobody can read it yet.
-    fn command_applied(&self, _command: &Command, _went_well: bool, _took: Duration) {}
+    fn command_applied(&self, _command: &Command, _reply: &Result<Reply, Error>, _took: Duration) {}
 
     /// A heartbeat of this leader was sent so late that followers came close to an election.
     fn heartbeat_was_late(&self) {}
@@ -106,13 +106,12 @@ impl<B: Backend> Apply for Applier<B> {
                         let command = codec::decode_command(command?)?;
                         let reply = self.machine.apply(&command, term, entry.log_id.index).map_err(io::Error::other)?;
                         let ended = Instant::now();
-                        let went_well = matches!(reply, Ok(_) | Err(Error::Compacted));
-                        self.observer.command_applied(&command, went_well, ended - begun);
+                        self.observer.command_applied(&command, &reply, ended - begun);
                         begun = ended;
                         replies.push(reply);
                     }
-                    if let Some(waiting) = self.pending.take(id) {
-                        answers.waiting.push((waiting, replies));
+                    if let Some(batch) = self.pending.take(id) {
+                        answers.waiting.push((batch.waiting, replies));
                     }
                 }
             }

@@ -1,6 +1,7 @@
 //! Makes the log fit a state that came from another member, before that state is put in place.
 
 use std::io;
+use std::path::Path;
 use std::sync::mpsc;
 
 use keelson_state::Position;
@@ -48,6 +49,20 @@ pub fn check_reach(log: &dyn LogDisk, position: &Position) -> io::Result<()> {
         return Err(io::Error::other(format!(
             "the raft log is damaged: it ends at entry {last}, and the state has {} of it. Acknowledged writes and votes may \
              be gone: remove this member, empty its data directory and add it again, or restore a backup",
+            position.index
+        )));
+    }
+    Ok(())
+}
+
+/// Checks that the log goes on from where the state stands: it lets go only of what the state in `path` has on disk.
+pub fn check_state(log: &dyn LogDisk, position: &Position, path: &Path) -> io::Result<()> {
+    let purged = log.mark(PURGED).map(|row| codec::decode_log_id(&row)).transpose()?.map_or(0, |id| id.index);
+    if purged > position.index {
+        return Err(io::Error::other(format!(
+            "the state store {} is damaged: it ends at entry {} of the raft log, and once had {purged} of it on disk. \
+             Acknowledged writes are gone: remove this member, empty its data directory and add it again, or restore a backup",
+            path.display(),
             position.index
         )));
     }
@@ -124,5 +139,19 @@ mod tests {
         check_reach(&empty, &Position::default()).unwrap();
         check_reach(&empty, &at(2, 1)).unwrap_err();
         check_reach(&self::log(&only_purged, 8, 8), &at(2, 7)).unwrap();
+    }
+
+    #[test]
+    fn a_state_that_ends_before_the_log_begins_has_lost_something() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = log(&dir, 8, 12);
+        let path = Path::new("/data/state");
+        check_state(&log, &at(2, 7), path).unwrap();
+        for position in [at(2, 6), Position::default()] {
+            let text = check_state(&log, &position, path).unwrap_err().to_string();
+            assert!(text.contains("/data/state is damaged") && text.contains("had 7 of it"), "{text}");
+        }
+        let begun = tempfile::tempdir().unwrap();
+        check_state(&self::log(&begun, 1, 1), &Position::default(), path).unwrap();
     }
 }

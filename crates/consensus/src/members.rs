@@ -1,10 +1,11 @@
 //! Changing who takes part. openraft acts on a membership when it is appended, so each change here is
-//! one step: any number of learners, or one voter more or less.
+//! one step: any number of learners, or one voter more or less. The member list says where the steps lead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::time::Duration;
 
+use keelson_state::Member;
 use openraft::async_runtime::instant::Instant;
 use openraft::async_runtime::watch::WatchReceiver;
 use openraft::raft::Precondition;
@@ -31,6 +32,28 @@ pub struct Configuration {
     pub learners: BTreeSet<u64>,
     /// No change is under way.
     pub settled: bool,
+}
+
+impl Configuration {
+    /// The voters and learners after the next step to what the member list says, if one is needed. `me` is who leads.
+    #[must_use]
+    pub fn next_step(&self, list: &[Member], me: u64, caught_up: impl Fn(u64) -> bool) -> Option<(BTreeSet<u64>, BTreeSet<u64>)> {
+        let listed: BTreeSet<u64> = list.iter().map(|m| m.id).collect();
+        let mut voters = self.voters.clone();
+        let mut learners: BTreeSet<u64> = self.learners.intersection(&listed).copied().collect();
+        learners.extend(listed.difference(&self.voters));
+        let wanted = |id: &u64| list.iter().any(|m| m.id == *id && !m.is_learner);
+        let ready = |id: &u64| wanted(id) && self.learners.contains(id) && caught_up(*id);
+        // One voter at a time, and this member last of all.
+        let leaving = self.voters.iter().filter(|id| !listed.contains(id)).max_by_key(|id| **id != me);
+        if let Some(leaving) = leaving.filter(|_| self.voters.len() > 1) {
+            voters.remove(leaving);
+        } else if let Some(ready) = learners.iter().copied().find(ready) {
+            learners.remove(&ready);
+            voters.insert(ready);
+        }
+        (voters != self.voters || learners != self.learners).then_some((voters, learners))
+    }
 }
 
 impl Node {
@@ -89,5 +112,51 @@ impl Node {
     /// Asks another voter to lead, and returns at once.
     pub async fn hand_over(&self, to: u64) -> io::Result<()> {
         self.raft.trigger().transfer_leader(to).await.map_err(|e| io::Error::other(e.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(voters: &[u64], learners: &[u64]) -> Vec<Member> {
+        let member = |id: &u64, is_learner| Member { id: *id, is_learner, ..Member::default() };
+        voters.iter().map(|id| member(id, false)).chain(learners.iter().map(|id| member(id, true))).collect()
+    }
+
+    fn configuration(voters: &[u64], learners: &[u64]) -> Configuration {
+        Configuration { voters: voters.iter().copied().collect(), learners: learners.iter().copied().collect(), settled: true }
+    }
+
+    #[test]
+    fn consensus_gets_to_any_list_one_voter_at_a_time_and_the_leader_leaves_last() {
+        let lists: &[(&[u64], &[u64])] = &[(&[1], &[]), (&[1, 2], &[]), (&[2, 3, 4], &[6]), (&[5], &[]), (&[1, 2, 3, 4, 5], &[])];
+        for (from, from_learners) in lists {
+            for (to, to_learners) in lists {
+                let list = listed(to, to_learners);
+                let mut now = configuration(from, from_learners);
+                let me = *from.first().unwrap();
+                for steps in 0.. {
+                    assert!(steps < 20, "{from:?} to {to:?} goes round in circles");
+                    let Some((voters, learners)) = now.next_step(&list, me, |_| true) else { break };
+                    assert!(voters.symmetric_difference(&now.voters).count() <= 1, "{now:?} to {voters:?}");
+                    assert!(!voters.is_empty());
+                    if now.voters.contains(&me) && !voters.contains(&me) {
+                        assert!(now.voters.iter().all(|v| *v == me || to.contains(v)), "the leader left before others");
+                    }
+                    now = Configuration { voters, learners, settled: true };
+                }
+                let want = configuration(to, to_learners);
+                assert!(now == want, "{from:?} to {to:?} ended at {now:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_voter_that_has_not_caught_up_has_no_vote_yet() {
+        let step = configuration(&[1], &[]).next_step(&listed(&[1, 2], &[]), 1, |_| false).unwrap();
+        assert_eq!((step.0.len(), step.1.len()), (1, 1));
+        assert_eq!(configuration(&[1], &[2]).next_step(&listed(&[1, 2], &[]), 1, |_| false), None);
+        assert_eq!(configuration(&[1], &[2]).next_step(&listed(&[1], &[2]), 1, |_| true), None);
     }
 }

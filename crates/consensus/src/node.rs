@@ -86,6 +86,12 @@ pub struct Status {
     pub is_leader: bool,
     /// Whether this member has no vote.
     pub is_learner: bool,
+    /// Whether it asks the others for their votes.
+    pub is_candidate: bool,
+    /// Whom it has voted for.
+    pub vote: u64,
+    /// Newest entry of its log.
+    pub last: u64,
     /// Newest committed entry.
     pub committed: u64,
     /// Newest applied entry.
@@ -241,13 +247,21 @@ impl Node {
         };
         Status {
             term: m.current_term,
-            leader: m.current_leader.filter(|_| silence < self.election * 3 / 2),
+            leader: m.current_leader.filter(|_| silence < self.still_leads()),
             is_leader,
             is_learner: m.state == openraft::ServerState::Learner,
+            is_candidate: m.state == openraft::ServerState::Candidate,
+            vote: m.vote.leader_id.voted_for,
+            last: m.last_log_index.unwrap_or(0),
             committed: m.local_committed.as_ref().map_or(0, |id| id.index),
             applied: *self.applied.borrow(),
             failed: m.running_state.as_ref().err().map(ToString::to_string),
         }
+    }
+
+    /// How long a leader counts as one that is no longer heard of, or hears of no quorum.
+    pub(crate) fn still_leads(&self) -> Duration {
+        self.election * 3 / 2
     }
 
     /// Whether this member has no vote.

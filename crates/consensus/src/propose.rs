@@ -14,9 +14,9 @@ use tokio::sync::{Semaphore, mpsc};
 use crate::codec;
 use crate::lead::{self, Lead};
 use crate::node::Raft;
-use crate::pending::{Answer, BatchId, Pending, Waiting};
+use crate::pending::{Answer, Pending, Sealed, Waiting};
 use crate::transport::{PeerError, Transport};
-use crate::types::{Batch, Callback, Types};
+use crate::types::{Callback, Types};
 
 /// Batches in the log at once. Two keep the disk busy; more only make batches smaller.
 const IN_FLIGHT: usize = 2;
@@ -29,6 +29,9 @@ pub(crate) const BATCH_BYTES: usize = 2 << 20;
 /// A leader that has not answered for so long will not be waited for; whether it took the batch is
 /// then not known.
 const FORWARD_LIMIT: Duration = Duration::from_secs(10);
+
+/// Batches that are on their way for so long may be waiting for a quorum, and their clients may have given up.
+const STUCK: Duration = Duration::from_millis(200);
 
 /// An encoded command and who waits for it.
 pub(crate) struct Proposal {
@@ -44,13 +47,6 @@ pub(crate) struct Proposer {
     pub(crate) pending: Arc<Pending>,
     pub(crate) transport: Arc<dyn Transport>,
     retry: mpsc::UnboundedSender<Sealed>,
-}
-
-/// A batch on its way to the log. No more are made than there is room for, so queues of them are bounded.
-struct Sealed {
-    id: BatchId,
-    payload: Batch,
-    waiting: Waiting,
 }
 
 fn seal(pending: &Pending, batch: &mut Vec<Proposal>, room: tokio::sync::OwnedSemaphorePermit) -> Sealed {
@@ -83,6 +79,10 @@ pub(crate) async fn run(
             }
             // The semaphores are never closed.
             Ok(room) = room.acquire_owned() => room,
+            () = tokio::time::sleep(STUCK) => {
+                proposer.pending.forget_unwanted();
+                continue;
+            }
         };
         tokio::select! {
             biased;
@@ -100,6 +100,11 @@ pub(crate) async fn run(
             let Ok(next) = queue.try_recv() else { break };
             bytes += next.command.len();
             batch.push(next);
+        }
+        // While nothing can be decided, the queue fills with what has been given up.
+        batch.retain(|proposal| !proposal.answer.is_closed());
+        if batch.is_empty() {
+            continue;
         }
         let sealed = seal(&proposer.pending, &mut batch, room);
         if !proposer.send(sealed).await {
@@ -137,24 +142,23 @@ impl Proposer {
     }
 
     async fn write(&self, term: u64, sealed: Sealed) -> bool {
-        let Sealed { id, payload, waiting } = sealed;
-        self.pending.submit(id, term, waiting);
+        let (id, payload) = (sealed.id, sealed.payload.clone());
+        self.pending.submit(term, sealed);
         let this = self.clone();
-        let again = payload.clone();
         let callback = Callback::new(move |result: ClientWriteResult<Types>| {
             if result.is_err_and(|e| nothing_was_appended(&e))
-                && let Some(waiting) = this.pending.take(id)
+                && let Some(sealed) = this.pending.take(id)
             {
-                this.give_back(Sealed { id, payload: again, waiting });
+                this.give_back(sealed);
             }
         });
         self.raft.write(payload).responder(callback).with_leader(term).await.is_ok()
     }
 
     async fn forward(&self, lead: Lead, sealed: Sealed) {
-        let Sealed { id, payload, waiting } = sealed;
-        self.pending.submit(id, lead.term, waiting);
-        let request = peer::ProposeRequest { term: lead.term, batch: payload.0.clone() };
+        let (id, batch) = (sealed.id, sealed.payload.0.clone());
+        self.pending.submit(lead.term, sealed);
+        let request = peer::ProposeRequest { term: lead.term, batch };
         let reply = tokio::time::timeout(FORWARD_LIMIT, self.transport.propose(lead.leader, request)).await;
         let refused = match reply {
             Ok(Ok(reply)) => !reply.accepted,
@@ -162,8 +166,8 @@ impl Proposer {
             // It may be in the log: whether it is shows when it, or a later term, is applied here.
             Ok(Err(PeerError::Lost(_))) | Err(_) => false,
         };
-        if refused && let Some(waiting) = self.pending.take(id) {
-            self.give_back(Sealed { id, payload, waiting });
+        if refused && let Some(sealed) = self.pending.take(id) {
+            self.give_back(sealed);
         }
     }
 }

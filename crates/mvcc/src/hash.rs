@@ -36,38 +36,40 @@ impl<B: Backend> Store<B> {
             if at > current {
                 return Err(ReadError::Future);
             }
-            let hash = self.hash_history(compacted, at)?;
+            let hash = hash_rows(&self.shared.backend, compacted, at)?;
             // Compacted meanwhile: rows may be gone that this hash should have seen.
             if self.compacted() == compacted {
                 return Ok(HashResult { hash, revision: at, compacted, current });
             }
         }
     }
+}
 
-    fn hash_history(&self, compacted: i64, at: i64) -> Result<u32, StorageError> {
-        let mut cursor = self.shared.backend.cursor(Table::History, None);
-        cursor.seek(&[])?;
-        // As in etcd the name of the table comes first, so that an empty store has a hash too.
-        let mut crc = crc32c::crc32c(b"key");
-        let mut key: Vec<u8> = Vec::new();
-        let mut kept_oldest = false;
-        while let Some((raw, value)) = cursor.row() {
-            let (escaped, Revision { main, .. }) = split_history_key(raw).ok_or_else(|| damaged_key("history"))?;
-            if escaped != key.as_slice() {
-                key.clear();
-                key.extend_from_slice(escaped);
-                kept_oldest = false;
-            }
-            if main <= at && !kept_oldest {
-                kept_oldest = main <= compacted;
-                // A tombstone below the compaction is as good as gone.
-                if main >= compacted || !row::is_tombstone(value) {
-                    crc = crc32c::crc32c_append(crc, raw);
-                    crc = crc32c::crc32c_append(crc, value);
-                }
-            }
-            cursor.step()?;
+/// What [`Store::hash`] tells of `backend` at revision `at`, when the store was compacted up to `compacted`: of one that is
+/// compacted further by now, too, as long as nothing of it has been removed.
+pub fn hash_rows<B: Backend>(backend: &B, compacted: i64, at: i64) -> Result<u32, StorageError> {
+    let mut cursor = backend.cursor(Table::History, None);
+    cursor.seek(&[])?;
+    // As in etcd the name of the table comes first, so that an empty store has a hash too.
+    let mut crc = crc32c::crc32c(b"key");
+    let mut key: Vec<u8> = Vec::new();
+    let mut kept_oldest = false;
+    while let Some((raw, value)) = cursor.row() {
+        let (escaped, Revision { main, .. }) = split_history_key(raw).ok_or_else(|| damaged_key("history"))?;
+        if escaped != key.as_slice() {
+            key.clear();
+            key.extend_from_slice(escaped);
+            kept_oldest = false;
         }
-        Ok(crc)
+        if main <= at && !kept_oldest {
+            kept_oldest = main <= compacted;
+            // A tombstone below the compaction is as good as gone.
+            if main >= compacted || !row::is_tombstone(value) {
+                crc = crc32c::crc32c_append(crc, raw);
+                crc = crc32c::crc32c_append(crc, value);
+            }
+        }
+        cursor.step()?;
     }
+    Ok(crc)
 }

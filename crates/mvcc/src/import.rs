@@ -92,6 +92,23 @@ impl<'a, B: Backend> Import<'a, B> {
         self.write_if_large()
     }
 
+    /// Takes the next change of a history that is whole: the version must follow the one that is there.
+    pub fn put_next(&mut self, at: Revision, kv: &KeyValue) -> Result<(), ImportError> {
+        let follows = match self.newest(&kv.key)? {
+            Some(old) => kv.create_revision == old.create && kv.version == old.version + 1,
+            None => kv.create_revision == at.main && kv.version == 1,
+        };
+        if follows { self.put(at, kv) } else { damaged(at, "does not follow the version before it: a change is missing") }
+    }
+
+    /// The same for a delete: the key must be there.
+    pub fn delete_next(&mut self, at: Revision, key: &Bytes) -> Result<(), ImportError> {
+        match self.newest(key)? {
+            Some(_) => self.delete(at, key),
+            None => damaged(at, "deletes a key that is not there: a change is missing"),
+        }
+    }
+
     fn follow(&mut self, at: Revision) -> Result<(), ImportError> {
         if !(1..=MAX_REVISION).contains(&at.main) || at <= self.last {
             return damaged(at, "does not follow the ones before it");
@@ -270,6 +287,29 @@ mod tests {
         let copied = Store::open(copy(&all, 30, compacted)).unwrap();
         assert!(!copied.removal_pending());
         assert_eq!(versions(&copied, compacted), kept);
+    }
+
+    #[test]
+    fn a_change_that_is_missing_from_a_whole_history_is_noticed_at_the_next_one_of_its_key() {
+        let backend = MemoryBackend::default();
+        let mut import = Import::new(&backend, -1);
+        let version = |main, create_revision, version| KeyValue {
+            key: "k".into(),
+            create_revision,
+            mod_revision: main,
+            version,
+            ..KeyValue::default()
+        };
+        let at = |main| Revision::new(main, 0);
+        let missing = |taken: Result<(), ImportError>| assert!(matches!(taken, Err(ImportError::Damaged(_))), "{taken:?}");
+        missing(import.delete_next(at(2), &"k".into()));
+        missing(import.put_next(at(2), &version(2, 2, 2)));
+        import.put_next(at(2), &version(2, 2, 1)).unwrap();
+        missing(import.put_next(at(4), &version(4, 2, 3)));
+        missing(import.put_next(at(4), &version(4, 4, 1)));
+        import.put_next(at(3), &version(3, 2, 2)).unwrap();
+        import.delete_next(at(4), &"k".into()).unwrap();
+        import.put_next(at(5), &version(5, 5, 1)).unwrap();
     }
 
     #[test]

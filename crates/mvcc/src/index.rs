@@ -65,6 +65,11 @@ impl KeyMeta {
     pub const fn revision(&self) -> Revision {
         Revision::new(self.main, self.sub)
     }
+
+    /// Itself, unless the key has changed after `revision`.
+    fn at(&self, revision: i64) -> Option<&Self> {
+        (self.main <= revision).then_some(self)
+    }
 }
 
 impl Index {
@@ -148,31 +153,28 @@ impl Index {
     /// The first `limit` keys of `range` as of `revision`.
     pub(crate) fn lookup(&self, range: &KeyRange, revision: i64, limit: usize) -> Lookup {
         let mut found = Vec::new();
-        match self.visit_at(range, revision, limit, |key, meta| found.push((key.into(), *meta))) {
+        let visit = |key: &[u8], meta: Option<&KeyMeta>| meta.map(|meta| found.push((key.into(), *meta))).is_some();
+        match self.visit_at(range, revision, limit, visit) {
             Some(()) => Lookup::Certain(found),
             None => Lookup::AskHistory,
         }
     }
 
-    /// Visits the first `limit` keys of `range` as of `revision`; `None` if changes after it are in
-    /// the way, and then what was visited says nothing.
+    /// Visits the first `limit` keys of `range` as of `revision`, without metadata where a key has
+    /// changed since; the visitor answers false to give up. `None` if it did, or if keys that were
+    /// deleted since are missing, and then what was visited says nothing.
     pub(crate) fn visit_at(
         &self,
         range: &KeyRange,
         revision: i64,
         limit: usize,
-        mut visit: impl FnMut(&[u8], &KeyMeta),
+        mut visit: impl FnMut(&[u8], Option<&KeyMeta>) -> bool,
     ) -> Option<()> {
         if let KeyRange::One(key) = range
             && let Some(meta) = self.tree.get(key)
+            && meta.create <= revision
         {
-            if meta.main <= revision {
-                visit(key, meta);
-                return Some(());
-            }
-            if meta.create <= revision {
-                return None;
-            }
+            return visit(key, meta.at(revision)).then_some(());
         }
         // A key deleted since would be missing below.
         if revision < self.head && self.churn_after(range, revision)?.any(|c| !c.created) {
@@ -182,19 +184,19 @@ impl Index {
             return Some(());
         }
         let mut left = limit;
-        let disturbed = self.tree.visit_from(range.start(), |key, meta| {
+        let given_up = self.tree.visit_from(range.start(), |key, meta| {
             if left == 0 || !range.contains(key) {
                 return ControlFlow::Break(false);
             }
-            if meta.main <= revision {
-                visit(key, meta);
+            if meta.create <= revision {
                 left -= 1;
-            } else if meta.create <= revision {
-                return ControlFlow::Break(true);
+                if !visit(key, meta.at(revision)) {
+                    return ControlFlow::Break(true);
+                }
             }
             ControlFlow::Continue(())
         });
-        (disturbed != Some(true)).then_some(())
+        (given_up != Some(true)).then_some(())
     }
 
     /// Calls `visit` for each live key of `range` at the newest revision.

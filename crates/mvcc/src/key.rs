@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use keelson_api::Revision;
+pub use keelson_api::prefix_end;
 
 /// A set of keys: one key, or `start..end` where a missing end means "to the last key".
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,19 +74,6 @@ impl KeyRange {
             }
         }
     }
-}
-
-/// The end of the range of all keys that begin with `prefix`; `[0]` (open end) if there is none.
-#[must_use]
-pub fn prefix_end(prefix: &[u8]) -> Vec<u8> {
-    let mut end = prefix.to_vec();
-    while let Some(last) = end.pop() {
-        if last < 0xff {
-            end.push(last + 1);
-            return end;
-        }
-    }
-    vec![0]
 }
 
 /// Appends the escaped form of `key`: order is kept, and no escaped key is a prefix of another.

@@ -26,11 +26,11 @@ mod write;
 
 pub use backend::{Backend, Cursor, GetError, ReadMode, StorageError, Table, WriteBatch};
 pub use export::{Marks, Retained, Versions};
-pub use hash::HashResult;
+pub use hash::{HashResult, hash_rows};
 pub use import::{Import, ImportError};
 pub use index::KeyMeta;
 pub use key::{KeyRange, prefix_end};
-pub use list::List;
+pub use list::{List, Outline};
 pub use memory::MemoryBackend;
 pub use read::{Query, Range, ReadError};
 pub use row::Change;

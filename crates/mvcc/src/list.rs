@@ -13,6 +13,8 @@ use crate::store::Store;
 
 /// Keys that are measured while the index is held.
 const STRIDE: usize = 1024;
+/// Of these, so many may have changed since the list's revision and be looked up in the history one by one.
+const CHANGED: usize = 64;
 /// Room beyond a piece's wanted size, so that its last entry seldom makes the buffer grow.
 const SLACK: usize = 16 << 10;
 
@@ -24,9 +26,22 @@ pub struct List<B> {
     pin: Pin<B>,
     /// What is left to read.
     rest: KeyRange,
-    left: usize,
-    size: Size,
-    count: usize,
+    left: Size,
+    outline: Outline,
+    cache: bool,
+}
+
+/// What is known of a list before it is read.
+#[derive(Clone, Copy, Debug)]
+pub struct Outline {
+    /// Keys in all pieces together.
+    pub keys: usize,
+    /// Bytes of all pieces together.
+    pub encoded_len: usize,
+    /// Keys in the range, whatever the limit.
+    pub count: usize,
+    /// Newest revision of the store when the list began.
+    pub current_revision: i64,
 }
 
 /// What a list comes to.
@@ -59,7 +74,7 @@ impl<B: Backend> Store<B> {
     pub fn list(&self, query: &Query) -> Result<List<B>, ReadError> {
         let pin = self.pin(query.revision)?;
         let limit = if query.limit == 0 { usize::MAX } else { query.limit };
-        let size = match self.measure_index(&query.range, pin.revision, limit) {
+        let size = match self.measure_index(&query.range, pin.revision, limit)? {
             Some(size) => size,
             None => self.measure_history(&query.range, pin.revision, limit)?,
         };
@@ -69,25 +84,39 @@ impl<B: Backend> Store<B> {
             let view = View { shared: &self.shared, pending: None, mode: ReadMode::Blocking };
             view.count(&query.range, pin.revision)?
         };
-        Ok(List { pin, rest: query.range.clone(), left: size.keys, size, count })
+        let Size { keys, bytes } = size;
+        let outline = Outline { keys, encoded_len: bytes, count, current_revision: pin.current };
+        Ok(List { pin, rest: query.range.clone(), left: size, outline, cache: bytes <= WORTH_CACHING })
     }
 
-    /// From the index, a stride at a time; `None` if it is not sure about some key.
-    fn measure_index(&self, range: &KeyRange, revision: i64, limit: usize) -> Option<Size> {
+    /// From the index, a stride at a time; `None` if changes since are in the way.
+    fn measure_index(&self, range: &KeyRange, revision: i64, limit: usize) -> Result<Option<Size>, ReadError> {
         let mut size = Size::default();
         let mut rest = range.clone();
         loop {
-            let mut last = Vec::new();
-            let before = size.keys;
             let stride = STRIDE.min(limit - size.keys);
-            self.shared.index.read().visit_at(&rest, revision, stride, |key, meta| {
-                size.add(key.len(), meta);
-                if size.keys - before == stride {
+            let (mut seen, mut last, mut changed) = (0, Vec::new(), Vec::new());
+            let sure = self.shared.index.read().visit_at(&rest, revision, stride, |key, meta| {
+                match meta {
+                    Some(meta) => size.add(key.len(), meta),
+                    None => changed.push(key.to_vec()),
+                }
+                seen += 1;
+                if seen == stride {
                     last.extend_from_slice(key);
                 }
-            })?;
-            if size.keys - before < stride || size.keys == limit {
-                return Some(size);
+                changed.len() <= CHANGED
+            });
+            if sure.is_none() {
+                return Ok(None);
+            }
+            for key in changed {
+                let one = self.measure_history(&KeyRange::One(key), revision, 1)?;
+                size.keys += one.keys;
+                size.bytes += one.bytes;
+            }
+            if seen < stride || size.keys == limit {
+                return Ok(Some(size));
             }
             rest = after(&last, &rest);
         }
@@ -106,56 +135,43 @@ impl<B: Backend> Store<B> {
 }
 
 impl<B: Backend> List<B> {
-    /// Bytes of all pieces together.
+    /// What it comes to as a whole.
     #[must_use]
-    pub fn encoded_len(&self) -> usize {
-        self.size.bytes
+    pub const fn outline(&self) -> Outline {
+        self.outline
     }
 
-    /// Keys in all pieces together.
-    #[must_use]
-    pub fn keys(&self) -> usize {
-        self.size.keys
-    }
-
-    /// Keys in the range, whatever the limit.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Newest revision of the store when the list began.
-    #[must_use]
-    pub fn current_revision(&self) -> i64 {
-        self.pin.current
-    }
-
-    /// The next entries of `RangeResponse.kvs`, about `bytes` of them; empty at the end. Reads the
-    /// disk: call it off the async threads.
-    pub fn next_piece(&mut self, bytes: usize) -> Result<Bytes, ReadError> {
-        let mut out = BytesMut::new();
-        if self.left == 0 {
-            return Ok(out.freeze());
+    /// Reads on: hands over encoded entries of `RangeResponse.kvs`, about `bytes` of them at a time,
+    /// until `take` answers false or all have been read. Reads the disk: call it off the async threads.
+    pub fn read(&mut self, bytes: usize, mut take: impl FnMut(Bytes) -> bool) -> Result<(), ReadError> {
+        if self.left.keys == 0 {
+            return Ok(());
         }
-        out.reserve(bytes + SLACK);
-        let mut last = Vec::new();
         let (from, to) = history_bounds(&self.rest);
         let backend = &self.pin.shared.backend;
-        let cursor = if self.size.bytes > WORTH_CACHING {
-            backend.cursor_for_many(Table::History, to.as_deref())
-        } else {
+        let cursor = if self.cache {
             backend.cursor(Table::History, to.as_deref())
+        } else {
+            backend.cursor_for_many(Table::History, to.as_deref())
         };
+        let left = &mut self.left;
+        let (mut out, mut last) = (BytesMut::new(), Vec::new());
         scan_from(cursor, &from, self.pin.revision, |escaped, at, row| {
-            if let Some((meta, value_at)) = row::decode_version(row, at)? {
-                last = user_key(escaped)?;
-                put_kv(&mut out, &last, &meta, &row[value_at..]);
-                self.left -= 1;
+            let Some((meta, value_at)) = row::decode_version(row, at)? else { return Ok(true) };
+            if out.is_empty() {
+                out.reserve(left.bytes.min(bytes + SLACK));
             }
-            Ok(self.left > 0 && out.len() < bytes)
+            last = user_key(escaped)?;
+            put_kv(&mut out, &last, &meta, &row[value_at..]);
+            left.keys -= 1;
+            if left.keys > 0 && out.len() < bytes {
+                return Ok(true);
+            }
+            left.bytes = left.bytes.saturating_sub(out.len());
+            Ok(take(std::mem::take(&mut out).freeze()) && left.keys > 0)
         })?;
         self.rest = after(&last, &self.rest);
-        Ok(out.freeze())
+        Ok(())
     }
 }
 
@@ -175,11 +191,17 @@ mod tests {
     fn drain(list: &mut List<MemoryBackend>, piece: usize) -> Vec<u8> {
         let mut out = Vec::new();
         loop {
-            let bytes = list.next_piece(piece).unwrap();
-            if bytes.is_empty() {
+            // Stops now and then, and reads on.
+            let (before, mut taken) = (out.len(), 0);
+            list.read(piece, |bytes| {
+                out.extend_from_slice(&bytes);
+                taken += 1;
+                taken < 3
+            })
+            .unwrap();
+            if out.len() == before {
                 return out;
             }
-            out.extend_from_slice(&bytes);
         }
     }
 
@@ -207,11 +229,44 @@ mod tests {
                 let query = query(revision, limit);
                 let whole = store.range(&query, ReadMode::Blocking).unwrap();
                 let mut list = store.list(&query).unwrap();
-                assert_eq!((list.keys(), list.count()), (whole.kvs.len(), whole.count), "{revision} {limit}");
+                let outline = list.outline();
+                assert_eq!((outline.keys, outline.count), (whole.kvs.len(), whole.count), "{revision} {limit}");
                 let want = RangeResponse { kvs: whole.kvs, ..Default::default() }.encode_to_vec();
-                assert_eq!(list.encoded_len(), want.len());
+                assert_eq!(outline.encoded_len, want.len());
                 assert!(drain(&mut list, 1000) == want, "{revision} {limit}");
             }
+        }
+    }
+
+    #[test]
+    fn keys_that_have_changed_since_are_measured_as_they_were() {
+        let store = Store::open(MemoryBackend::default()).unwrap();
+        let mut w = Writer::new(&store);
+        let keys = 2 * STRIDE;
+        let put = |w: &mut Writer<MemoryBackend>, number: usize, size: usize, lease| {
+            w.put(Bytes::from(format!("k{number:04}")), Bytes::from(vec![b'v'; size]), lease);
+            w.finish();
+        };
+        (0..keys).for_each(|number| put(&mut w, number, number % 300, 0));
+        w.commit().unwrap();
+        let at = store.revision();
+        for number in (0..keys).step_by(2 * STRIDE / CHANGED) {
+            put(&mut w, number, 1000, 7);
+        }
+        put(&mut w, keys, 10, 0);
+        // First ahead of what readers see, then in their sight.
+        for _ in 0..2 {
+            for limit in [0, 1, 100, STRIDE, STRIDE + 1] {
+                let query = query(at, limit);
+                let whole = store.range(&query, ReadMode::Blocking).unwrap();
+                let want = RangeResponse { kvs: whole.kvs, ..Default::default() }.encode_to_vec();
+                let mut list = store.list(&query).unwrap();
+                assert_eq!((list.outline().count, list.outline().encoded_len), (keys, want.len()), "{limit}");
+                assert!(drain(&mut list, 1000) == want, "{limit}");
+                let many = if limit == 0 { usize::MAX } else { limit };
+                assert!(store.measure_index(&query.range, at, many).unwrap().is_some(), "it was read twice");
+            }
+            w.commit().unwrap();
         }
     }
 

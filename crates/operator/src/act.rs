@@ -6,16 +6,19 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 
+use jiff::Timestamp;
+use k8s_openapi::ByteString;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::api::{EtcdCluster, EtcdMember, EtcdMemberStatus, FIELD_OWNER, FINALIZER, Target, annotation, label};
-use crate::observe::{Snapshot, belongs};
+use crate::api::{EtcdCluster, EtcdMember, EtcdMemberStatus, FIELD_OWNER, FINALIZER, Leaf, Target, annotation, label};
+use crate::observe::{Snapshot, belongs, requests};
+use crate::pki::Desk;
 use crate::plan::ids::MemberId;
 use crate::plan::{Action, Record, Surrounding};
 use crate::render::{self, Family, Scheme};
@@ -29,6 +32,13 @@ pub enum ActError {
     Store(#[from] StoreError),
     #[error("{0} changed meanwhile")]
     Changed(String),
+    #[error("{0}")]
+    Certificate(String),
+    #[error(
+        "there is no kind Certificate of cert-manager.io/v1 in this Kubernetes: install cert-manager, or create another cluster \
+         with tls.client.auto and tls.peer.auto"
+    )]
+    NoCertManager,
 }
 
 /// What an action is done with.
@@ -46,6 +56,15 @@ impl Hands<'_> {
         let cluster = &self.snapshot.cluster;
         match action {
             Action::Apply(surrounding) => self.surround(*surrounding).await,
+            Action::Issue { leaf } => {
+                let tls = cluster.spec.tls.clone().unwrap_or_default();
+                let secret = self.desk().issued(&tls, *leaf).map_err(ActError::Certificate)?;
+                self.write(secret, self.snapshot.papers.held.leaves.get(leaf)).await
+            }
+            Action::Turn { side, turn } => {
+                let secret = self.desk().turned(*side, *turn).map_err(ActError::Certificate)?;
+                self.write(secret, self.snapshot.papers.held.authorities.get(side)).await
+            }
             Action::SetFinalizer(present) => self.set_finalizer(*present).await,
             Action::CreateMember { name, token, origin } => self.create(&render::member(cluster, name, token, *origin)).await,
             Action::CreateVolume { name } => self.create(&render::claim(self.member(name)?, &cluster.spec.storage)).await,
@@ -138,7 +157,44 @@ impl Hands<'_> {
                 };
                 self.apply::<Secret>(&render::connection(cluster, names, certificates)).await
             }
+            Surrounding::Certificate(leaf) => self.ask(leaf).await,
         }
+    }
+
+    /// Asks cert-manager for a certificate.
+    async fn ask(&self, leaf: Leaf) -> Result<(), ActError> {
+        let due = requests(self.snapshot).into_iter().find(|(due, _)| *due == leaf);
+        let Some((_, request)) = due else {
+            return Ok(());
+        };
+        let api = Api::<DynamicObject>::namespaced_with(self.client.clone(), &self.snapshot.names.namespace, &render::requests());
+        let parameters = PatchParams::apply(FIELD_OWNER).force();
+        match api.patch(&request.name_any(), &parameters, &Patch::Apply(&request)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Err(ActError::NoCertManager),
+            other => Ok(other.map(|_| ())?),
+        }
+    }
+
+    fn desk(&self) -> Desk<'_> {
+        let Snapshot { cluster, names, papers, .. } = self.snapshot;
+        Desk { cluster, names, held: &papers.held, now: Timestamp::now() }
+    }
+
+    /// A Secret with a key in it, made from what was seen: whoever else wrote meanwhile is not overwritten.
+    async fn write(&self, secret: Secret, seen: Option<&Secret>) -> Result<(), ActError> {
+        let Some(seen) = seen else {
+            return self.create(&secret).await;
+        };
+        // Every file that was there and is not wanted any more is named, whoever wrote it: a key must not stay behind.
+        let mut files: BTreeMap<&String, Option<&ByteString>> =
+            seen.data.iter().flatten().map(|(name, _)| (name, None)).collect();
+        files.extend(secret.data.iter().flatten().map(|(name, contents)| (name, Some(contents))));
+        let metadata = json!({
+            "uid": seen.uid(),
+            "resourceVersion": seen.resource_version(),
+            "annotations": secret.metadata.annotations,
+        });
+        self.merge::<Secret>(&secret.name_any(), json!({ "metadata": metadata, "data": files })).await
     }
 
     async fn set_finalizer(&self, present: bool) -> Result<(), ActError> {

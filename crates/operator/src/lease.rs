@@ -3,6 +3,9 @@
 //! A Lease is not a fence: a replica that was asleep may act once more after it lost it. That is why every action is
 //! safe by itself (preconditions, versions), and why a replica that cannot renew ends its process at once.
 
+use std::fmt::{self, Display, Formatter};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,12 +23,28 @@ const CALL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Nobody leading for less than that is no news: it takes some seconds to take over.
 const NOTABLE: SignedDuration = SignedDuration::from_secs(60);
+/// For how long it is worth saying afterwards.
+const RECENT: SignedDuration = SignedDuration::from_mins(60);
 
 /// A time in which nobody led, by the clocks of those who led before and after.
 #[derive(Clone, Debug)]
 pub struct Away {
     pub from: Timestamp,
     pub to: Timestamp,
+}
+
+impl Away {
+    /// Whether that was during the life of what was created then, and not long ago.
+    pub fn concerns(&self, created: Timestamp, now: Timestamp) -> bool {
+        created < self.to && now.duration_since(self.to) < RECENT
+    }
+}
+
+impl Display for Away {
+    fn fmt(&self, f: &mut Formatter) -> fmt::Result {
+        let Self { from, to } = self;
+        write!(f, "No operator looked after this cluster from {from} to {to}: none ran, or the API server could not be reached")
+    }
 }
 
 pub struct Election {
@@ -36,23 +55,29 @@ pub struct Election {
     seen: Option<(String, Instant)>,
     /// When the Lease was renewed last before this replica held it.
     last_renewed: Option<Timestamp>,
+    /// Whether the Lease can be read and written: without, this replica is of no use.
+    takes_part: Arc<AtomicBool>,
 }
 
 impl Election {
-    pub fn new(client: Client, namespace: &str, name: &str, identity: &str) -> Self {
+    /// `takes_part` is set while the Lease can be read and written.
+    pub fn new(client: Client, namespace: &str, name: &str, identity: &str, takes_part: Arc<AtomicBool>) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
             name: name.into(),
             identity: identity.into(),
             seen: None,
             last_renewed: None,
+            takes_part,
         }
     }
 
     /// Returns when this replica leads, with the time in which nobody did, if that is worth telling.
     pub async fn win(&mut self) -> Option<Away> {
         loop {
-            match tokio::time::timeout(CALL_LIMIT, self.attempt()).await {
+            let attempt = tokio::time::timeout(CALL_LIMIT, self.attempt()).await;
+            self.takes_part.store(matches!(attempt, Ok(Ok(_))), Ordering::Relaxed);
+            match attempt {
                 Ok(Ok(true)) => {
                     let away = Away { from: self.last_renewed?, to: Timestamp::now() };
                     return (away.to.duration_since(away.from) > NOTABLE).then_some(away);
@@ -135,5 +160,19 @@ fn won(written: Result<Lease, kube::Error>) -> Result<bool, kube::Error> {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absence_is_told_to_who_was_there_and_not_forever() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let away = Away { from: at(1000), to: at(2000) };
+        assert!(away.concerns(at(500), at(2001)) && away.concerns(at(1500), at(2001)));
+        assert!(!away.concerns(at(2000), at(2001)), "it is younger");
+        assert!(!away.concerns(at(500), at(2000 + 3600)), "that is long ago");
     }
 }

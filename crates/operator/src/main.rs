@@ -25,8 +25,8 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 const REACH_AGAIN: Duration = Duration::from_secs(1);
 const REACH_LIMIT: Duration = Duration::from_secs(10);
 
-/// Longest silence of the API server in the middle of an answer. It ends each watch by itself after 290 seconds.
-const READ_LIMIT: Duration = Duration::from_secs(300);
+/// Longest silence of the API server in the middle of an answer. It ends each watch by itself before that.
+const READ_LIMIT: Duration = Duration::from_secs(controller::WATCH as u64 + 10);
 
 #[derive(Parser)]
 #[command(name = "keelson-operator", version, about = "Runs clusters of keelson members on Kubernetes")]
@@ -105,8 +105,7 @@ async fn run(flags: Flags) -> Result<()> {
             () = reach(&client) => {}
             () = until(stopped.clone()) => return,
         }
-        ready.store(true, Ordering::Relaxed);
-        lead(&flags, &identity, &client, &metrics, &stopped).await;
+        lead(&flags, &identity, &client, &metrics, &ready, &stopped).await;
     };
     tokio::select! {
         served = server => served.context("the task that answers /healthz")?.with_context(|| format!("listening on {}", flags.listen))?,
@@ -147,7 +146,14 @@ async fn reach(client: &Client) {
 }
 
 /// Looks after clusters while this replica leads.
-async fn lead(flags: &Flags, identity: &str, client: &Client, metrics: &Arc<Metrics>, stopped: &watch::Receiver<bool>) {
+async fn lead(
+    flags: &Flags,
+    identity: &str,
+    client: &Client,
+    metrics: &Arc<Metrics>,
+    ready: &Arc<AtomicBool>,
+    stopped: &watch::Receiver<bool>,
+) {
     let work = |away| {
         let defaults = Defaults { repository: flags.default_image_repository.clone(), version: flags.default_version.clone() };
         let context = Context::new(client.clone(), identity.to_string(), defaults, metrics.clone(), away);
@@ -155,9 +161,10 @@ async fn lead(flags: &Flags, identity: &str, client: &Client, metrics: &Arc<Metr
         controller::run(context, flags.watch_namespace.clone(), until(stopped.clone()))
     };
     if !flags.leader_election {
+        ready.store(true, Ordering::Relaxed);
         return work(None).await;
     }
-    let mut election = Election::new(client.clone(), &flags.lease_namespace, &flags.lease_name, identity);
+    let mut election = Election::new(client.clone(), &flags.lease_namespace, &flags.lease_name, identity, ready.clone());
     tracing::info!(lease = flags.lease_name, identity, "waiting to lead");
     let away = tokio::select! {
         away = election.win() => away,

@@ -23,7 +23,7 @@ const CONNECTIONS: usize = 64;
 /// A client that has not sent its request by then is cut off.
 const HEADER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Answers until the process ends. `ready`: the API server was reached.
+/// Answers until the process ends. `ready`: this replica acts, or waits to.
 pub async fn serve(address: SocketAddr, metrics: Arc<Metrics>, ready: Arc<AtomicBool>) -> std::io::Result<()> {
     let listener = bind(address).await?;
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
@@ -69,7 +69,7 @@ fn answer(path: &str, metrics: &Metrics, ready: bool) -> Response<Full<Bytes>> {
     let (status, body) = match path {
         "/healthz" => (StatusCode::OK, b"ok\n".to_vec()),
         "/readyz" if ready => (StatusCode::OK, b"ok\n".to_vec()),
-        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, b"the API server has not been reached yet\n".to_vec()),
+        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, b"no API server or no Lease to be had; the log says why\n".to_vec()),
         "/metrics" => (StatusCode::OK, metrics.text()),
         _ => (StatusCode::NOT_FOUND, b"there are /healthz, /readyz and /metrics\n".to_vec()),
     };

@@ -6,6 +6,7 @@ mod certificates;
 mod crowd;
 mod disks;
 mod newer;
+mod replicas;
 mod stage;
 mod trouble;
 
@@ -25,7 +26,7 @@ use keelson_operator::api::{EtcdCluster, EtcdMember};
 use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams};
 use serde_json::json;
-use stage::{NAMESPACE, Stage, members};
+use stage::{LOOK, NAMESPACE, Stage, members};
 use tokio::sync::Mutex;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -62,8 +63,26 @@ async fn a_cluster_lives_through_everything() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[ignore = "the same again with other members takes minutes: make soak"]
 async fn a_cluster_of_etcd_lives_through_everything() -> Result<()> {
     Box::pin(live_through_everything(Program::Etcd)).await
+}
+
+/// What etcd says of itself and of its members is understood.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_of_etcd_grows_and_is_healed() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let stage = Stage::set(Program::Etcd).await?;
+    let operator = stage.operator().await?;
+    stage.create("db", json!({ "replicas": 3 })).await?;
+    let names = members(&stage.settled("db").await.with_context(|| operator.log())?);
+    put(&stage, "kept").await?;
+    let starts = stage.kubelet.starts();
+    stage.api::<Pod>().delete(&names[0], &DeleteParams::default()).await?;
+    wait::until_every(LOOK, "the pod is made again", LIMIT, async || Ok(stage.kubelet.starts() > starts)).await?;
+    assert_eq!(members(&stage.settled("db").await?), names);
+    assert!(has(&stage, "kept").await?);
+    Ok(())
 }
 
 async fn live_through_everything(program: Program) -> Result<()> {
@@ -158,9 +177,16 @@ async fn bad_specs_are_refused_with_what_to_write_instead() -> Result<()> {
         ("db", json!({ "version": "v1.2" }), "such as 1.2.3, without a leading v"),
         ("db", json!({ "storage": { "size": "0" } }), "such as 8Gi"),
         ("db", json!({ "extraArgs": { "data-dir": "/" } }), "use the field of the spec"),
+        ("db", json!({ "extraArgs": { "peer-skip-client-san-verification": "true" } }), "use the field of the spec"),
+        ("db", json!({ "extraArgs": { "strict-reconfig-check": "false" } }), "puts data at risk"),
+        ("db", json!({ "extraArgs": { "unsafe-no-fsync": "true" } }), "puts data at risk"),
         ("db", json!({ "extraArgs": { "--log-level": "debug" } }), "without dashes in front"),
         ("db", json!({ "healing": { "replaceAfter": "soon" } }), "such as 30s, 5m or 1h"),
         ("db", json!({ "options": { "electionTimeoutMilliseconds": 200 } }), "at least five times"),
+        ("db", json!({ "options": { "heartbeatIntervalMilliseconds": 1 } }), "from 10 to 10000, such as 100"),
+        ("db", json!({ "options": { "electionTimeoutMilliseconds": 60000 } }), "from 50 to 50000, such as 1000"),
+        ("db", json!({ "options": { "quotaBackendBytes": 0 } }), "quotaBackendBytes must be at least 1"),
+        ("db", json!({ "options": { "snapshotCount": 0 } }), "snapshotCount must be at least 1"),
         (
             "db",
             json!({ "options": { "autoCompaction": { "mode": "Revision", "retention": "1h" } } }),
@@ -168,6 +194,27 @@ async fn bad_specs_are_refused_with_what_to_write_instead() -> Result<()> {
         ),
         ("db", json!({ "pod": { "labels": { "keelson.dev/cluster": "x" } } }), "finds its pods by them"),
         ("db", json!({ "tls": { "peer": { "secretRef": { "name": "" } } } }), "secretRef.name is empty"),
+        ("db", json!({ "tls": { "client": {} } }), "tls.client needs exactly one of auto"),
+        ("db", json!({ "tls": { "peer": { "auto": {}, "secretRef": { "name": "s" } } } }), "tls.peer needs exactly one of auto"),
+        ("db", json!({ "tls": { "peer": { "certManager": { "issuerRef": { "name": "" } } } } }), "issuerRef.name is empty"),
+        (
+            "db",
+            json!({ "tls": { "client": { "auto": {}, "clientSecretRef": { "name": "s" } } } }),
+            "clientSecretRef stands beside secretRef only",
+        ),
+        ("db", json!({ "tls": { "client": { "auto": {}, "hosts": ["a b"] } } }), "names such as etcd.example.com"),
+        ("db", json!({ "tls": { "client": { "secretRef": { "name": "s" }, "hosts": ["a"] } } }), "go with auto and certManager"),
+        ("db", json!({ "tls": { "peer": { "auto": {}, "rotation": { "validity": "1 day" } } } }), "such as 2160h"),
+        (
+            "db",
+            json!({ "tls": { "peer": { "auto": {}, "rotation": { "validity": "1h", "renewBefore": "31m" } } } }),
+            "at most half of rotation.validity",
+        ),
+        (
+            "db",
+            json!({ "tls": { "peer": { "auto": {}, "rotation": { "validity": "30m", "renewBefore": "1m" } } } }),
+            "an hour at least",
+        ),
         ("1db", json!({}), "start with a letter"),
         ("a-name-that-leaves-no-room-for-the-suffixes-of-members", json!({}), "at most 40 characters"),
     ];
@@ -184,6 +231,12 @@ async fn bad_specs_are_refused_with_what_to_write_instead() -> Result<()> {
     for (spec, says) in kept {
         let error = stage.edit("db", spec.clone()).await.err().with_context(|| format!("{spec} was taken"))?;
         assert!(format!("{error:#}").contains(says), "{spec}: {error:#}");
+    }
+    stage.create("classy", json!({ "storage": { "storageClassName": "fast" } })).await?;
+    for class in [json!("slow"), json!(null)] {
+        let spec = json!({ "storage": { "storageClassName": class } });
+        let error = stage.edit("classy", spec.clone()).await.err().with_context(|| format!("{spec} was taken"))?;
+        assert!(format!("{error:#}").contains("storageClassName cannot be changed"), "{spec}: {error:#}");
     }
     let created = stage.clusters().get("db").await?;
     assert_eq!((created.spec.replicas, created.spec.storage.size.0.as_str()), (3, "8Gi"));

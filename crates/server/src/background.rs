@@ -1,18 +1,15 @@
-//! What a member does by itself: expires leases, compacts, and removes what was compacted.
+//! What a member does by itself: expires leases, and removes what was compacted.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use keelson_api::etcdserverpb::CompactionRequest;
 use keelson_api::keelson::LeaseRevoke;
 use keelson_api::keelson::command::Action;
 use keelson_api::{Error, format};
 use keelson_state::Reply;
 use keelson_storage::DataDir;
 
-use crate::config::AutoCompaction;
 use crate::corruption;
 use crate::member::Member;
 
@@ -23,8 +20,7 @@ const EXPIRY_LIMIT: usize = 500;
 /// How long removal waits for a long read to move on.
 const HELD: Duration = Duration::from_millis(50);
 
-/// How often the cluster's format is looked at, and how long to wait when it could not be written down.
-const FORMAT_INTERVAL: Duration = Duration::from_millis(100);
+/// How long to wait when the cluster's format could not be written down.
 const FORMAT_AGAIN: Duration = Duration::from_secs(10);
 
 /// While clients write, a step of removal is followed by a pause of so many times its length.
@@ -33,11 +29,15 @@ const YIELD: u32 = 14;
 /// Writes down which format the data has come to have, so that an older build refuses the directory before it reads
 /// anything in it. One that is started before this has happened refuses the command that raised the format.
 pub async fn raise_format_of_data(member: Arc<Member>, data_dir: Arc<DataDir>) {
+    let mut changes = member.members_changed.subscribe();
     let mut written = format::OLDEST;
     loop {
-        tokio::time::sleep(FORMAT_INTERVAL).await;
         let format = member.state.format();
         if format == written {
+            // It is part of the member list.
+            if changes.changed().await.is_err() {
+                return;
+            }
             continue;
         }
         let raised = {
@@ -58,38 +58,30 @@ pub async fn raise_format_of_data(member: Arc<Member>, data_dir: Arc<DataDir>) {
     }
 }
 
-/// Revokes leases that have ended. Only a leader that has just proved itself may: its clock could
-/// be that of a leader which others have renewed leases after.
+/// Revokes leases that have ended, while this member leads.
 pub async fn expire_leases(member: Arc<Member>) {
     let mut interval = tokio::time::interval(EXPIRY_INTERVAL);
     interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    let mut led = 0;
     loop {
         interval.tick().await;
-        let status = member.status();
-        if status.is_leader && std::mem::replace(&mut led, status.term) != status.term {
-            member.lessor.begin_anew(Duration::from_millis(member.config.election_ms));
-        }
-        if !status.is_leader || member.read_barrier().await.is_err() || member.status().term != status.term {
-            continue;
-        }
-        let ended = member.lessor.take_ended(EXPIRY_LIMIT);
-        let revokes = ended.into_iter().map(|id| revoke_ended(&member, id, status.term));
+        let ended = member.node.take_ended_leases(&member.lessor, EXPIRY_LIMIT);
+        let Ok(Ok((term, ended))) = tokio::time::timeout(member.request_timeout(), ended).await else { continue };
+        let revokes = ended.into_iter().map(|id| revoke_ended(&member, id, term));
         futures::future::join_all(revokes).await;
     }
 }
 
 async fn revoke_ended(member: &Member, id: i64, term: u64) {
-    match member.propose(Action::LeaseRevoke(LeaseRevoke { id, expired_in_term: term })).await {
+    let reply = member.propose(Action::LeaseRevoke(LeaseRevoke { id, expired_in_term: term })).await;
+    member.lessor.proposed(id, &reply);
+    match reply {
         Ok(Reply::LeaseRevoke { .. }) => member.metrics.leases_expired.inc(),
         // The term has moved on: the leader of the new one decides anew.
-        Ok(_) => member.lessor.give_back(id),
-        Err(Error::LeaseNotFound) => member.lessor.revoked(id),
+        Ok(_) | Err(Error::LeaseNotFound) => {}
         // It lives on until the alarm is disarmed, which the alarm itself has told.
-        Err(Error::Corrupt) => member.lessor.give_back(id),
+        Err(Error::Corrupt) => {}
         Err(e) => {
             tracing::warn!(lease = format!("{id:016x}"), error = %e, "an ended lease could not be revoked; it will be tried again");
-            member.lessor.give_back(id);
         }
     }
 }
@@ -173,61 +165,5 @@ pub async fn removal(member: Arc<Member>) {
             );
         }
         wanted.await;
-    }
-}
-
-/// Compacts by time or by number of revisions, as configured.
-pub async fn auto_compaction(member: Arc<Member>) {
-    match member.config.auto_compaction {
-        AutoCompaction::Off => {}
-        AutoCompaction::Revision(keep) => by_revision(&member, keep).await,
-        AutoCompaction::Periodic(keep) => by_time(&member, keep).await,
-    }
-}
-
-async fn compact(member: &Member, revision: i64) {
-    if !member.status().is_leader || revision <= member.state.store.compacted().max(0) {
-        return;
-    }
-    match member.propose(Action::Compact(CompactionRequest { revision, physical: false })).await {
-        Ok(_) => tracing::info!(revision, "completed auto compaction"),
-        Err(Error::Compacted) => {}
-        Err(e) => tracing::warn!(revision, error = %e, "auto compaction failed; it will be tried again"),
-    }
-}
-
-async fn by_revision(member: &Member, keep: i64) {
-    let mut interval = tokio::time::interval(Duration::from_secs(300));
-    interval.tick().await;
-    loop {
-        interval.tick().await;
-        compact(member, member.state.store.revision() - keep).await;
-    }
-}
-
-/// Notes the revision ten times per period and compacts to the one noted a period ago; periods
-/// above an hour are compacted every hour, as etcd does.
-async fn by_time(member: &Member, keep: Duration) {
-    let every = (keep.min(Duration::from_secs(3600)) / 10).max(Duration::from_millis(1));
-    let mut interval = tokio::time::interval(every);
-    let mut noted: VecDeque<(Instant, i64)> = VecDeque::new();
-    let mut last = Instant::now();
-    loop {
-        interval.tick().await;
-        let now = Instant::now();
-        noted.push_back((now, member.state.store.revision()));
-        let mut target = None;
-        while let Some((at, revision)) = noted.front().copied().filter(|(at, _)| now.duration_since(*at) >= keep) {
-            noted.pop_front();
-            target = Some((at, revision));
-        }
-        if let Some((at, revision)) = target {
-            if now.duration_since(last) >= keep.min(Duration::from_secs(3600)) {
-                last = now;
-                compact(member, revision).await;
-            } else {
-                noted.push_front((at, revision));
-            }
-        }
     }
 }

@@ -25,8 +25,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use self::gather::{Outlet, gather};
 use crate::config::Config;
-use crate::grpc::{Call, Respond, Sender, is_grpc};
-use crate::http::{Download, Front};
+use crate::grpc::{Call, Ends, MAX_FRAME, Respond, Sender, is_grpc};
+use crate::http::{BreaksOff, Download, Front};
 use crate::member::Member;
 use crate::metrics::Metrics;
 use crate::{peer, services};
@@ -40,8 +40,6 @@ const DRAIN: Duration = Duration::from_secs(2);
 
 /// How long a client that broke the protocol is given to hear of it.
 const LAST_WORDS: Duration = Duration::from_secs(1);
-/// Bytes of a frame that clients may send.
-const MAX_FRAME: u32 = 256 << 10;
 
 /// Which requests a listener takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +98,7 @@ pub async fn drain(_: &Member) {
 /// Serves a connection to its end, and gives up its permit once it is closed.
 pub async fn serve(
     mut io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ends: Ends,
     member: Arc<Member>,
     surface: Surface,
     secure: Option<Secure>,
@@ -112,7 +111,7 @@ pub async fn serve(
     let of_clients = matches!(surface, Surface::Client | Surface::Calls | Surface::Http);
     let metrics = of_clients.then(|| member.metrics.clone());
     let io = Counting { head: bytes.into(), io, metrics };
-    let front = Arc::new(Front::new(member, surface, secure, Some(place)));
+    let front = Arc::new(Front::new(member, surface, ends, secure, Some(place)));
     match (is_http2, surface) {
         (true, _) => http2(io, front).await,
         // Calls have no HTTP/1.
@@ -121,9 +120,9 @@ pub async fn serve(
     }
 }
 
-/// Serves a connection that begins in this process and is for calls only.
-pub fn inside(io: DuplexStream, member: Arc<Member>) -> BoxFuture<'static, ()> {
-    Box::pin(http2(io, Arc::new(Front::new(member, Surface::Calls, Some(Secure::default()), None))))
+/// Serves a connection that begins in this process, for somebody who has come by another one, and is for calls only.
+pub fn inside(io: DuplexStream, ends: Ends, member: Arc<Member>) -> BoxFuture<'static, ()> {
+    Box::pin(http2(io, Arc::new(Front::new(member, Surface::Calls, ends, Some(Secure::default()), None))))
 }
 
 /// Reads until it is clear whether the client speaks HTTP/2.
@@ -228,9 +227,10 @@ async fn request_of_http2(front: Arc<Front>, request: Request<RecvStream>, mut r
         let member = front.member.clone();
         match Call::new(&head.method, head.headers) {
             Ok(call) if front.surface == Surface::Peer => peer::serve(member, path, call, body, respond).await,
-            Ok(call) => {
-                let certificate_name = front.certificate_name();
-                services::serve(member, path, Call { certificate_name, ..call }, body, respond).await;
+            Ok(mut call) => {
+                call.certificate_name = front.certificate_name();
+                call.ends = front.ends;
+                services::serve(member, path, call, body, respond).await;
             }
             Err((http, status)) => drop(respond.refuse_as(http, &status)),
         }
@@ -250,6 +250,7 @@ async fn request_of_http2(front: Arc<Front>, request: Request<RecvStream>, mut r
 async fn send_by_http2(answer: Response<Download>, is_head: bool, mut respond: SendResponse<Bytes>) {
     let (head, mut body) = answer.into_parts();
     let is_whole = is_head || body.is_end_stream();
+    let is_large = matches!(body, Download::Large(_));
     // A failed send means that the client is gone.
     let Ok(stream) = respond.send_response(Response::from_parts(head, ()), is_whole) else { return };
     if is_whole {
@@ -261,8 +262,14 @@ async fn send_by_http2(answer: Response<Download>, is_head: bool, mut respond: S
             frame = body.frame() => frame,
             () = sender.reset() => return,
         };
-        let Some(piece) = frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()) else { return sender.close() };
-        if sender.send_framed(piece).await.is_err() {
+        let piece = match frame {
+            // The stream is reset then, by which the client knows that this was not all.
+            Some(Err(BreaksOff)) => return,
+            frame => frame.and_then(Result::ok).and_then(|frame| frame.into_data().ok()),
+        };
+        let Some(piece) = piece else { return sender.close() };
+        let sent = if is_large { sender.send_framed_in_time(piece).await } else { sender.send_framed(piece).await };
+        if sent.is_err() {
             return;
         }
     }
@@ -270,6 +277,7 @@ async fn send_by_http2(answer: Response<Download>, is_head: bool, mut respond: S
 
 async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, front: Arc<Front>) {
     let stopping = front.member.clone();
+    let given_up = front.gateway.given_up();
     let service = service_fn(move |request: Request<Incoming>| {
         let front = front.clone();
         async move { Ok::<_, std::convert::Infallible>(front.answer_http1(request).await) }
@@ -284,9 +292,13 @@ async fn http1(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, front: 
     tokio::select! {
         // Whatever went wrong was the client's; there is nothing to do about it.
         _ = connection.as_mut() => return,
+        () = given_up.notified() => return,
         () = stopping.stopped() => connection.as_mut().graceful_shutdown(),
     }
-    let _ = connection.await;
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = given_up.notified() => {}
+    }
 }
 
 /// A connection whose first bytes have been looked at already, and whose traffic is counted.

@@ -3,23 +3,13 @@
 
 use std::process::ExitCode;
 
+pub use keelson_api::exit::{CORRUPT, DATA_GONE, REMOVED, TOO_OLD, USAGE};
 use keelson_api::format;
 use keelson_storage::DataDirError;
 
 use crate::bootstrap::DataGone;
 use crate::corruption::Differs;
 use crate::member::End;
-
-/// The command line or the configuration cannot be used.
-pub const USAGE: u8 = 2;
-/// The data of this member is damaged, or not what the others have. No start on it will go well.
-pub const CORRUPT: u8 = 65;
-/// The cluster knows this member with data that is not there any more.
-pub const DATA_GONE: u8 = 66;
-/// The member was removed from the cluster for good.
-pub const REMOVED: u8 = 67;
-/// The data or the cluster has a format that this build does not understand. A newer build does.
-pub const TOO_OLD: u8 = 68;
 
 /// For an end that this member was told of.
 pub fn told(end: End) -> ExitCode {

@@ -7,9 +7,8 @@ use std::time::Duration;
 use keelson_api::Error;
 use keelson_api::etcdserverpb::{LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse};
 use keelson_api::keelson::peer::{LeadReply, LeadRequest, lead_reply::Reply, lead_request::Request};
-use keelson_consensus::PeerError;
+use keelson_consensus::{PeerError, Renewal};
 
-use crate::lessor::Renewal;
 use crate::member::Member;
 use crate::membership;
 
@@ -54,7 +53,11 @@ pub async fn ask(member: &Arc<Member>, request: Request) -> Result<Reply, Error>
 pub async fn renew_lease(member: &Arc<Member>, id: i64) -> Result<i64, Error> {
     // Nothing is asked of others, and nothing wrapped, where the clock is here.
     if member.status().leader == Some(member.member_id) {
-        return renew(member, id).await;
+        match renew(member, id).await {
+            // Another member has come to lead.
+            Err(Error::NotLeader) => {}
+            renewed => return renewed,
+        }
     }
     match ask(member, Request::Renew(LeaseKeepAliveRequest { id })).await? {
         Reply::Renewed(renewed) => Ok(renewed.ttl),
@@ -91,7 +94,8 @@ async fn here(member: &Arc<Member>, request: Request) -> Reply {
 /// Seconds the lease lives on, 0 if it is gone.
 async fn renew(member: &Member, id: i64) -> Result<i64, Error> {
     loop {
-        match member.lessor.renew(id) {
+        let renewal = tokio::time::timeout(member.request_timeout(), member.node.renew_lease(&member.lessor, id)).await;
+        match renewal.map_err(|_| Error::Timeout)?? {
             Renewal::Renewed(ttl) => {
                 member.metrics.leases_renewed.inc();
                 return Ok(ttl);
@@ -109,11 +113,13 @@ async fn renew(member: &Member, id: i64) -> Result<i64, Error> {
 
 async fn time_to_live(member: &Member, request: &LeaseTimeToLiveRequest) -> Result<LeaseTimeToLiveResponse, Error> {
     member.read_barrier().await?;
+    let begun = tokio::time::timeout(member.request_timeout(), member.node.begin_leases(&member.lessor)).await;
+    begun.map_err(|_| Error::Timeout)??;
     let id = request.id;
     let Some((granted_ttl, ttl)) = member.lessor.time_to_live(id) else {
         return Ok(LeaseTimeToLiveResponse { id, ttl: -1, ..Default::default() });
     };
-    let lease = member.state.lease(id).filter(|_| request.keys);
+    let lease = request.keys.then(|| member.state.lease(id)).flatten();
     let keys = lease.map_or_else(Vec::new, |l| l.keys.into_iter().collect());
     Ok(LeaseTimeToLiveResponse { header: None, id, ttl, granted_ttl, keys })
 }

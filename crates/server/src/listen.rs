@@ -2,7 +2,7 @@
 //! so that a request is served where its bytes arrived.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::config::{Address, Config, ListenUrl};
 use crate::conn::{self, Secure, Surface};
+use crate::grpc::Ends;
 use crate::member::Member;
 use crate::tls;
 
@@ -45,7 +46,7 @@ pub struct Accepted {
 }
 
 enum Accept {
-    Tcp(std::net::TcpStream, IpAddr),
+    Tcp(std::net::TcpStream, SocketAddr),
     Unix(std::os::unix::net::UnixStream),
 }
 
@@ -128,7 +129,7 @@ impl Listener {
             }
         };
         let socket = match &self.socket {
-            Bound::Tcp(l) => l.accept().await.and_then(|(s, from)| Ok(Accept::Tcp(s.into_std()?, from.ip())))?,
+            Bound::Tcp(l) => l.accept().await.and_then(|(s, from)| Ok(Accept::Tcp(s.into_std()?, from)))?,
             Bound::Unix(l) => l.accept().await.and_then(|(s, _)| Ok(Accept::Unix(s.into_std()?)))?,
         };
         Ok(Accepted { socket, door: self.door.clone(), surface, permit })
@@ -146,18 +147,19 @@ impl Accepted {
                 let _ = stream.set_nodelay(true);
                 let _ = SockRef::from(&stream).set_tcp_keepalive(&keepalive);
                 let Ok(stream) = TcpStream::from_std(stream) else { return };
+                let ends = Ends { client: Some(from), server: stream.local_addr().ok() };
                 match door.tls {
                     Some(tls) if !door.takes_plain || begins_handshake(&stream).await => {
-                        Box::pin(serve_secure(tls, stream, Some(from), member, surface, permit)).await;
+                        Box::pin(serve_secure(tls, stream, ends, member, surface, permit)).await;
                     }
-                    _ => conn::serve(stream, member, surface, None, permit).await,
+                    _ => conn::serve(stream, ends, member, surface, None, permit).await,
                 }
             }
             Accept::Unix(stream) => {
                 let Ok(stream) = UnixStream::from_std(stream) else { return };
                 match door.tls {
-                    Some(tls) => Box::pin(serve_secure(tls, stream, None, member, surface, permit)).await,
-                    None => conn::serve(stream, member, surface, None, permit).await,
+                    Some(tls) => Box::pin(serve_secure(tls, stream, Ends::default(), member, surface, permit)).await,
+                    None => conn::serve(stream, Ends::default(), member, surface, None, permit).await,
                 }
             }
         }
@@ -167,14 +169,14 @@ impl Accepted {
 async fn serve_secure(
     tls: Arc<tls::Server>,
     io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    from: Option<IpAddr>,
+    ends: Ends,
     member: Arc<Member>,
     surface: Surface,
     permit: OwnedSemaphorePermit,
 ) {
-    if let Some(io) = tls.accept(io, from).await {
+    if let Some(io) = tls.accept(io, ends.client.map(|client| client.ip())).await {
         let certificate_name = tls.user_of(&io);
-        conn::serve(io, member, surface, Some(Secure { certificate_name }), permit).await;
+        conn::serve(io, ends, member, surface, Some(Secure { certificate_name }), permit).await;
     }
 }
 

@@ -1,7 +1,9 @@
 //! `keelson`: a store that speaks etcd's v3 API.
 
+mod auto_compaction;
 mod background;
 mod bootstrap;
+mod brief;
 mod config;
 mod conn;
 mod corruption;
@@ -14,7 +16,6 @@ mod grpc;
 mod handover;
 mod http;
 mod lead;
-mod lessor;
 mod listen;
 mod logging;
 mod lookup;
@@ -29,6 +30,7 @@ mod proxy;
 mod run;
 mod services;
 mod tls;
+mod traces;
 mod users;
 mod version;
 

@@ -10,7 +10,7 @@ use keelson_api::etcdserverpb::{AlarmRequest, AlarmType, ResponseHeader};
 use keelson_api::keelson::Command;
 use keelson_api::keelson::command::Action;
 use keelson_api::{Error, format};
-use keelson_consensus::{Node, Observer, Status};
+use keelson_consensus::{Lessor, Node, Observer, Status};
 use keelson_mvcc::watch::Hub;
 use keelson_mvcc::{EventKind, ReadError, ReadMode};
 use keelson_state::{Applied, Reply, Shared};
@@ -19,14 +19,15 @@ use parking_lot::Mutex;
 use prometheus::IntGauge;
 use tokio::sync::{Notify, Semaphore};
 
+use crate::brief;
 use crate::config::Config;
 use crate::corruption::{KeptHashes, Scans};
 use crate::disk::Disk;
 use crate::grpc::Call;
-use crate::lessor::Lessor;
 use crate::metrics::{Metrics, Request, Snapshot};
 use crate::overdue;
 use crate::peer::{Book, PeerTransport, Speaker};
+use crate::traces::Tracer;
 use crate::users::{Asker, Tokens};
 
 /// Replicated state of this process.
@@ -48,8 +49,8 @@ pub struct Member {
     pub peers: Arc<PeerTransport>,
     /// Where they are.
     pub book: Arc<Book>,
-    /// Wakes who leads consensus to what the member list says.
-    pub members_changed: Arc<Notify>,
+    /// Wakes who follows the member list.
+    pub members_changed: Arc<tokio::sync::watch::Sender<()>>,
     /// Held while a checkpoint is being received.
     pub receiving: tokio::sync::Mutex<()>,
     /// Why the process, or this run of the member, ends.
@@ -64,6 +65,8 @@ pub struct Member {
     pub tokens: Arc<Tokens>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// Tells of calls, if that is asked for.
+    pub traces: Option<Tracer>,
     /// Wakes the remover of compacted versions, and those that wait for it.
     pub removal: Arc<Removal>,
     /// Says that the process is stopping.
@@ -139,7 +142,7 @@ pub struct Publisher {
     /// The remover.
     pub removal: Arc<Removal>,
     /// Wakes who follows the member list.
-    pub members_changed: Arc<Notify>,
+    pub members_changed: Arc<tokio::sync::watch::Sender<()>>,
     /// An apply that takes longer is worth a line in the log.
     pub slow_apply: Duration,
 }
@@ -149,18 +152,21 @@ impl Observer for Publisher {
         self.metrics.late_heartbeats.inc();
     }
 
-    fn command_applied(&self, command: &Command, went_well: bool, took: Duration) {
+    fn command_applied(&self, command: &Command, reply: &Result<Reply, Error>, took: Duration) {
         if let Some(request) = command.action.as_ref().and_then(Request::of) {
+            let went_well = matches!(reply, Ok(_) | Err(Error::Compacted));
             self.metrics.applies.observe(request, went_well, took);
+        }
+        if took > self.slow_apply {
+            self.tell_of_apply(command, reply, took);
         }
     }
 
     fn applied(&self, applied: Applied, took: Duration) {
         self.metrics.backend_commit.observe(took.as_secs_f64());
         if took > self.slow_apply {
-            self.metrics.slow_applies.inc();
             let transactions = applied.transactions.len();
-            tracing::warn!(took = ?took, "expected-duration" = ?self.slow_apply, transactions, "apply request took too long");
+            self.tell_of_slow("write to the state store ", format!("{transactions} transactions"), String::new(), None, took);
         }
         let (mut puts, mut deletes, mut put_bytes) = (0, 0, 0);
         for event in applied.transactions.iter().flat_map(|t| &t.events) {
@@ -178,11 +184,11 @@ impl Observer for Publisher {
         self.metrics.txns.inc_by(applied.transactions.len() as u64);
         self.metrics.leases_granted.inc_by(applied.granted.len() as u64);
         self.metrics.leases_revoked.inc_by(applied.revoked.len() as u64);
+        applied.revoked.iter().for_each(|id| self.lessor.revoked(*id));
         for (id, ttl) in &applied.granted {
             self.metrics.lease_ttls.observe(*ttl as f64);
             self.lessor.granted(*id, *ttl, 0);
         }
-        applied.revoked.iter().for_each(|id| self.lessor.revoked(*id));
         self.hub.publish(applied.transactions.into_iter().map(|t| (t.revision, t.events)));
         if !applied.tokens.is_empty() {
             self.tokens.follow(applied.tokens);
@@ -191,8 +197,27 @@ impl Observer for Publisher {
             self.removal.wanted.notify_one();
         }
         if applied.members_changed {
-            self.members_changed.notify_one();
+            self.members_changed.send_replace(());
         }
+    }
+}
+
+impl Publisher {
+    /// Tells of a command that took long, as etcd tells of a request.
+    fn tell_of_apply(&self, command: &Command, reply: &Result<Reply, Error>, took: Duration) {
+        let request = brief::of("keelson.Command", prost::Message::encode_to_vec(command).into());
+        let (response, error) = match reply {
+            Ok(reply) => (reply.encoded_len().map_or_else(String::new, |bytes| format!("size:{bytes}")), None),
+            Err(e) => (String::new(), Some(*e)),
+        };
+        self.tell_of_slow("", request, response, error, took);
+    }
+
+    fn tell_of_slow(&self, prefix: &str, request: String, response: String, error: Option<Error>, took: Duration) {
+        self.metrics.slow_applies.inc();
+        let error = error.map(Error::text);
+        let expected = self.slow_apply;
+        tracing::warn!(?took, "expected-duration" = ?expected, prefix, request, response, error, "apply request took too long");
     }
 }
 

@@ -93,6 +93,8 @@ pub struct Metrics {
     pub watch_events: IntCounter,
     /// Watches that are replayed from disk.
     pub slow_watchers: IntGauge,
+    /// Streams whose requests could not be read.
+    stream_failures: IntCounterVec,
     /// Time of what streams of watches do.
     pub watch_loops: WatchLoops,
     /// What the store does for itself.
@@ -323,6 +325,11 @@ impl Metrics {
             watch_streams: m.gauge("etcd_debugging_mvcc_watch_stream_total", "Open watch streams."),
             watch_events: m.counter("etcd_debugging_mvcc_events_total", "Events sent to watchers."),
             slow_watchers: m.gauge("etcd_debugging_mvcc_slow_watcher_total", "Watchers that are replayed from disk."),
+            stream_failures: m.counters(
+                "etcd_network_server_stream_failures_total",
+                "Streams that failed on this side.",
+                &["Type", "API"],
+            ),
             watch_loops: WatchLoops::new(&m),
             upkeep: Upkeep::new(&m),
             checks: (
@@ -377,6 +384,13 @@ impl Metrics {
         }
         if let Some(seconds) = &m.seconds {
             seconds.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A stream ends because its client has sent what cannot be read. Who went away, or was too late, counts as no failure.
+    pub fn stream_failed(&self, api: &str, why: &Status) {
+        if !matches!(why.code, Code::Canceled | Code::DeadlineExceeded) {
+            self.stream_failures.with_label_values(&["receive", api]).inc();
         }
     }
 

@@ -32,7 +32,8 @@ mod tests {
 
     #[test]
     fn sockets_with_a_path_and_without_one_are_told() {
-        let path = std::env::temp_dir().join(format!("keelson-notify-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
         let name = format!("keelson-notify-{}", std::process::id());
         let with_path = UnixDatagram::bind(&path).unwrap();
         let without = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();

@@ -11,7 +11,7 @@ use keelson_api::keelson::command::Action;
 use keelson_api::keelson::peer::SnapshotFile;
 use keelson_api::keelson::{ClusterVersion, FirstMembers, MemberAttributes, OnlyMember};
 use keelson_api::{Error, format};
-use keelson_consensus::{Around, Checkpoint, MakeCheckpoint, Node, NodeOptions, check_reach, fit_log};
+use keelson_consensus::{Around, Checkpoint, Lessor, MakeCheckpoint, Node, NodeOptions, check_reach, check_state, fit_log};
 use keelson_mvcc::Table;
 use keelson_mvcc::watch::Hub;
 use keelson_state::{Machine, Position};
@@ -19,22 +19,22 @@ use keelson_storage::{DataDir, LogStore, LogWrite, StateBackend, StateOptions};
 use parking_lot::Mutex;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 
 use crate::bootstrap::{self, Beginning};
 use crate::config::Config;
 use crate::conn::Surface;
 use crate::disk::Disk;
 use crate::files::{self, Files};
-use crate::lessor::Lessor;
 use crate::listen::{self, Workers};
 use crate::member::{End, Member, Publisher, Removal, State};
 use crate::metrics::Metrics;
 use crate::peer::{self, Book, Dialer, PeerTransport, Speaker};
 use crate::services::SNAPSHOTS_AT_ONCE;
 use crate::tls::Tls;
+use crate::traces::{Exporter, Tracer};
 use crate::users::Tokens;
-use crate::{background, corruption, discovery, exit, handover, logging, membership, notify, overdue, version};
+use crate::{auto_compaction, background, corruption, discovery, exit, handover, logging, membership, notify, overdue, version};
 
 /// How often a member that joins looks whether it is known.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -102,7 +102,8 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
         config.initial_cluster = found;
     }
     let beginning = runtime.block_on(bootstrap::begin(&config, &data_dir, &dialer))?;
-    let member = Arc::new(open(config, &data_dir, &beginning, dialer, files, tokens, &runtime)?);
+    let (traces, exporter) = config.traces.as_ref().map(|traces| Tracer::start(traces, runtime.handle())).unzip();
+    let member = Arc::new(Member { traces, ..open(config, &data_dir, &beginning, dialer, files, tokens, &runtime)? });
 
     let workers = Arc::new(Mutex::new(Workers::start(threads, &member)?));
     let (peers, others): (Listeners, Listeners) = listeners.into_iter().partition(|(_, surface)| *surface == Surface::Peer);
@@ -134,7 +135,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
             }
             runtime.spawn(background::expire_leases(member.clone()));
             runtime.spawn(background::removal(member.clone()));
-            runtime.spawn(background::auto_compaction(member.clone()));
+            runtime.spawn(auto_compaction::run(member.clone()));
             runtime.spawn(corruption::now_and_then(member.clone()));
             runtime.spawn(corruption::of_compactions(member.clone()));
             tracing::info!(
@@ -148,7 +149,7 @@ fn serve(mut config: Config) -> anyhow::Result<Option<End>> {
         }
     };
     runtime.block_on(handover::away(&member));
-    stop(runtime, &workers, member);
+    stop(runtime, &workers, member, exporter);
     drop(data_dir);
     match end {
         Ended::Asked => Ok(None),
@@ -205,6 +206,7 @@ fn open(
     if config.sync_log {
         check_reach(&log, &position)?;
     }
+    check_state(&log, &position, &data_dir.state())?;
     let state = machine.shared().clone();
     let book = Arc::new(Book::new(beginning.addresses.clone()));
     book.follow(state.clone());
@@ -223,7 +225,7 @@ fn open(
         lessor.granted(id, ttl, remaining);
     }
     let removal = Arc::new(Removal::default());
-    let members_changed = Arc::new(Notify::new());
+    let members_changed = Arc::new(tokio::sync::watch::Sender::new(()));
     if config.forces_new_cluster {
         leave_others(&log, &state, &position, beginning)?;
     }
@@ -270,6 +272,7 @@ fn open(
         lessor,
         tokens,
         metrics,
+        traces: None,
         removal,
         stopping: tokio::sync::watch::Sender::new(false),
         leader_lost: tokio::sync::watch::Sender::new(0),
@@ -401,9 +404,12 @@ async fn until_stopped(member: &Member) -> Ended {
 /// How long threads that still use the store may take to notice that it is closed.
 const LETTING_GO: Duration = Duration::from_secs(5);
 
-fn stop(runtime: Runtime, workers: &Mutex<Workers>, member: Arc<Member>) {
+fn stop(runtime: Runtime, workers: &Mutex<Workers>, member: Arc<Member>, exporter: Option<Exporter>) {
     member.stopping.send_replace(true);
     Workers::join(workers);
+    if let Some(exporter) = exporter {
+        runtime.block_on(exporter.finish());
+    }
     runtime.shutdown_timeout(Duration::from_secs(2));
     member.node.stop();
     // What was applied becomes files, so that the next start has nothing to replay.

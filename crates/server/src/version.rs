@@ -10,10 +10,16 @@ pub const CLUSTER: &str = "3.7.0";
 #[must_use]
 pub fn text() -> String {
     let commit = option_env!("KEELSON_COMMIT").unwrap_or("unknown");
+    // As Go calls it.
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
     format!(
         "etcd Version: {API}\nGit SHA: {commit}\nGo Version: none (keelson {}, Rust)\nGo OS/Arch: {}/{}\n",
         env!("CARGO_PKG_VERSION"),
         std::env::consts::OS,
-        if std::env::consts::ARCH == "x86_64" { "amd64" } else { std::env::consts::ARCH },
+        arch,
     )
 }

@@ -1,8 +1,7 @@
 //! Who a restored member is: one of a new cluster, with ids by etcd's rule, as flags name it.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use keelson_api::identity;
+use keelson_api::initial_cluster::{own_urls, parse_cluster};
 use keelson_state::Member;
 
 /// A member of a cluster that begins with a snapshot.
@@ -19,19 +18,9 @@ pub struct NewMember {
 impl NewMember {
     /// The member `name` of `initial_cluster`, which advertises `peer_urls`. Refused as etcdutl refuses it.
     pub fn new(name: &str, initial_cluster: &str, token: &str, peer_urls: &str) -> Result<Self, String> {
-        let cluster = parse_cluster(initial_cluster)?;
+        let cluster = parse_cluster(initial_cluster, |url| parse_urls([url]))?;
         let advertised = parse_urls(peer_urls.split(','))?;
-        let Some(own) = cluster.get(name) else {
-            return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
-        };
-        if *own != advertised {
-            return Err(format!(
-                "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
-                own.join(","),
-                advertised.join(",")
-            ));
-        }
-        let member_id = identity::member_id(own, token);
+        let member_id = identity::member_id(own_urls(&cluster, name, &advertised)?, token);
         let member = |(name, urls): (String, Vec<String>)| Member {
             id: identity::member_id(&urls, token),
             name,
@@ -42,24 +31,6 @@ impl NewMember {
         let ids: Vec<u64> = members.iter().map(|m| m.id).collect();
         Ok(Self { cluster_id: identity::cluster_id(&ids), member_id, members })
     }
-}
-
-fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
-    let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for member in text.split(',').filter(|m| !m.is_empty()) {
-        let Some((name, url)) = member.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()) else {
-            return Err(format!("--initial-cluster: {member:?} is not NAME=URL"));
-        };
-        cluster.entry(name.trim().to_owned()).or_default().extend(parse_urls([url])?);
-    }
-    let mut seen = BTreeSet::new();
-    for urls in cluster.values_mut() {
-        urls.sort();
-        if let Some(twice) = urls.iter().find(|url| !seen.insert((*url).clone())) {
-            return Err(format!("--initial-cluster has duplicate URL {twice}: each member needs peer URLs of its own"));
-        }
-    }
-    Ok(cluster)
 }
 
 fn parse_urls<'a>(urls: impl IntoIterator<Item = &'a str>) -> Result<Vec<String>, String> {

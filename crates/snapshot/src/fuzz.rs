@@ -10,7 +10,7 @@ use keelson_state::{Machine, Surroundings};
 use crate::bolt::{Database, PAGE};
 use crate::restore::{fill, take};
 use crate::schema::{KEY, Taken};
-use crate::{prepare, status};
+use crate::{Replay, prepare, status};
 
 #[derive(Debug, TypeGenerator)]
 struct Step {
@@ -59,7 +59,7 @@ fn use_all(file: &[u8]) {
     let compacted = taken.compacted();
     let Taken { leases, alarms, auth, .. } = taken;
     let around = Surroundings { leases, alarms, auth, ..Surroundings::default() };
-    if let Ok((marks, _)) = fill(&backend, &database, &buckets, compacted, 0, &around) {
+    if let Ok((marks, _)) = fill(&backend, &database, &buckets, compacted, 0, around, &Replay::default()) {
         let (machine, _) = Machine::open(backend.fork()).unwrap();
         assert_eq!(machine.shared().store.revision(), marks.revision);
         let store = Store::open(backend).unwrap();

@@ -1,14 +1,17 @@
 //! etcd's snapshot files. [`prepare`] makes one of a state, [`status`] tells what is in one, and [`restore`] makes a data
-//! directory of one, whoever has written it. None of them holds more of a file in memory than some tens of megabytes.
+//! directory of one, whoever has written it; [`backup`] keeps them in object stores. None of them holds more of a file in
+//! memory than some tens of megabytes.
 //!
 //! A file is etcd's v3 backend (bbolt, `bolt`) with etcd's buckets and rows (`schema`), and a SHA-256 of all that
 //! after it. What keelson writes is described in `docs/formats/snapshot.md`.
 
+pub mod backup;
 mod bolt;
 mod cluster;
 mod file;
 #[cfg(test)]
 mod fuzz;
+mod replay;
 mod restore;
 #[cfg(test)]
 mod round_trip;
@@ -24,7 +27,8 @@ use keelson_mvcc::{ImportError, StorageError};
 use keelson_storage::{DataDirError, LogError};
 
 pub use cluster::NewMember;
-pub use restore::{RestoreOptions, Restored, restore};
+pub use replay::Replay;
+pub use restore::{RestoreOptions, Restored, expect_free, restore, restore_with};
 pub use save::{Prepared, Reading, SaveError, prepare};
 pub use status::{Status, status};
 
@@ -45,6 +49,11 @@ pub enum SnapshotError {
     Options(String),
     #[error(transparent)]
     DataDir(#[from] DataDirError),
+    #[error(
+        "what has been restored is not what there was: at revision {revision} its keys have sum {found}, and the member had told \
+         {told}; use another backup"
+    )]
+    OtherKeys { revision: i64, told: u32, found: u32 },
     #[error("cannot write what is restored: {0}; check that the disk is in order and has space, then restore again")]
     Write(String),
 }

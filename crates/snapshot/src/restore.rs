@@ -16,6 +16,7 @@ use prost::Message;
 use crate::bolt::{Bucket, Database, ReadAt};
 use crate::cluster::NewMember;
 use crate::file::SnapshotFile;
+use crate::replay::{Replay, compare};
 use crate::schema::{KEY, RevisionKey, Taken};
 use crate::{RowError, SnapshotError};
 
@@ -77,10 +78,30 @@ pub struct Restored {
     pub compacted: i64,
     /// Changes that were taken over.
     pub changes: u64,
+    /// Sums of all keys that it was held against.
+    pub compared: usize,
+}
+
+impl RestoreOptions {
+    fn data_dir(&self) -> PathBuf {
+        self.data_dir.clone().unwrap_or_else(|| format!("{}.etcd", self.name).into())
+    }
+}
+
+/// Refuses what would not be restored to, before anything is fetched for that.
+pub fn expect_free(options: &RestoreOptions) -> Result<PathBuf, SnapshotError> {
+    check(options)?;
+    let data_dir = options.data_dir();
+    DataDir::expect_free(&data_dir)?;
+    Ok(data_dir)
 }
 
 /// Restores a snapshot. Takes long, and blocks.
 pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
+    restore_with(options, &Replay::default())
+}
+
+fn check(options: &RestoreOptions) -> Result<NewMember, SnapshotError> {
     if options.mark_compacted != (options.bump_revision > 0) {
         return Err(SnapshotError::Options("--mark-compacted required if --revision-bump > 0".into()));
     }
@@ -88,8 +109,13 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
         return Err(SnapshotError::Options(format!("--bump-revision is too large: it may be up to {FARTHEST_BUMP}")));
     }
     let RestoreOptions { name, initial_cluster, initial_cluster_token: token, initial_advertise_peer_urls: urls, .. } = options;
-    let member = NewMember::new(name, initial_cluster, token, urls).map_err(SnapshotError::Options)?;
-    let data_dir = options.data_dir.clone().unwrap_or_else(|| format!("{name}.etcd").into());
+    NewMember::new(name, initial_cluster, token, urls).map_err(SnapshotError::Options)
+}
+
+/// Restores a snapshot, and what happened after it.
+pub fn restore_with(options: &RestoreOptions, replay: &Replay) -> Result<Restored, SnapshotError> {
+    let member = check(options)?;
+    let data_dir = options.data_dir();
     // Before the file is read to its end, which may take long.
     DataDir::expect_free(&data_dir)?;
     let file = SnapshotFile::open(&options.snapshot)?;
@@ -116,15 +142,21 @@ pub fn restore(options: &RestoreOptions) -> Result<Restored, SnapshotError> {
     let Taken { leases, alarms, auth, .. } = taken;
     let members = member.members.clone();
     let around = Surroundings { position, leases, alarms, auth, members, ..Surroundings::default() };
-    let filled = fill(&backend, &database, &buckets, compacted, bump, &around).map_err(|e| e.of(file.path()));
+    let filled = fill(&backend, &database, &buckets, compacted, bump, around, replay).map_err(|e| e.of(file.path()));
     let flushed = filled.and_then(|filled| Ok(backend.flush().map(|()| filled)?));
+    let compared = flushed.and_then(|(marks, changes)| {
+        // etcd's sums are others.
+        let hashes = if database.is_keelsons() { replay.hashes.as_slice() } else { &[] };
+        let ended = marks.revision - i64::try_from(bump).unwrap_or_default();
+        Ok((marks, changes, compare(&backend, hashes, compacted, ended)?))
+    });
     backend.close();
     drop(backend);
-    let (marks, changes) = flushed?;
+    let (marks, changes, compared) = compared?;
     let uuid = format!("{:032x}", rand::random::<u128>());
     dir.finish_restore(&Identity::new(uuid, member.cluster_id, member.member_id))?;
     tracing::info!(data_dir = %data_dir.display(), revision = marks.revision, changes, "a snapshot has been restored");
-    Ok(Restored { data_dir, member, revision: marks.revision, compacted: marks.compacted, changes })
+    Ok(Restored { data_dir, member, revision: marks.revision, compacted: marks.compacted, changes, compared })
 }
 
 /// Takes what lies beside the keys.
@@ -143,7 +175,8 @@ pub fn fill<B: Backend, F: ReadAt + ?Sized>(
     buckets: &[Bucket],
     compacted: i64,
     bump: u64,
-    around: &Surroundings,
+    mut around: Surroundings,
+    replay: &Replay,
 ) -> Result<(Marks, u64), RowError> {
     let mut import = Import::new(backend, compacted);
     let mut changes = 0;
@@ -165,11 +198,12 @@ pub fn fill<B: Backend, F: ReadAt + ?Sized>(
         })?;
     }
     let found = import.revision().max(moved_to).max(compacted);
+    let (found, replayed) = replay.run(&mut import, found, &mut around.leases)?;
     let moved = i64::try_from(bump).ok().and_then(|bump| found.checked_add(bump));
     let Some(revision) = moved.filter(|moved| *moved <= i64::MAX / 2) else {
         return Err(RowError::Damaged(format!("no store gets to revision {found}")));
     };
     let marks = Marks { revision, compacted: if bump > 0 { revision } else { compacted } };
     import.finish(marks, |batch| around.write(batch))?;
-    Ok((marks, changes))
+    Ok((marks, changes + replayed))
 }

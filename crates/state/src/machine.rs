@@ -56,6 +56,21 @@ pub enum Reply {
     Done,
 }
 
+impl Reply {
+    /// How long the answer is to a request about keys; nothing for others.
+    #[must_use]
+    pub fn encoded_len(&self) -> Option<usize> {
+        match self {
+            Self::Put(response) => Some(response.encoded_len()),
+            Self::DeleteRange(response) => Some(response.encoded_len()),
+            Self::Txn(response) => Some(response.encoded_len()),
+            Self::Compact(response) => Some(response.encoded_len()),
+            Self::Alarm(response) => Some(response.encoded_len()),
+            Self::LeaseGrant { .. } | Self::LeaseRevoke { .. } | Self::Users { .. } | Self::SignIn { .. } | Self::Done => None,
+        }
+    }
+}
+
 /// All changes of one revision.
 #[derive(Clone, Debug)]
 pub struct Transaction {
@@ -70,10 +85,10 @@ pub struct Transaction {
 pub struct Applied {
     /// Revisions in order.
     pub transactions: Vec<Transaction>,
-    /// Leases granted (id, TTL in seconds).
-    pub granted: Vec<(i64, i64)>,
     /// Leases revoked.
     pub revoked: Vec<i64>,
+    /// Leases granted (id, TTL in seconds) that were not revoked after that: one of these may have its id from one of those.
+    pub granted: Vec<(i64, i64)>,
     /// A compaction was accepted.
     pub compacted: bool,
     /// The member list is another one.
@@ -157,7 +172,7 @@ impl<B> Shared<B> {
     /// Whether the caller may do this with all keys of a lease, if there is one.
     pub fn check_lease(&self, caller: Caller<'_>, right: Right, id: i64) -> Result<(), Error> {
         let leases = self.leases.read();
-        self.users.read().check_keys(caller, right, leases.get(id).into_iter().flat_map(|lease| &lease.keys))
+        self.users.read().check_lease(&leases, caller, right, id)
     }
 
     /// The version all members can speak, empty until it was agreed on.
@@ -419,6 +434,7 @@ impl<B: Backend> Machine<B> {
         for key in lease.keys {
             self.writer.delete(key);
         }
+        self.applied.granted.retain(|(granted, _)| *granted != id);
         self.applied.revoked.push(id);
         Ok(Reply::LeaseRevoke { revision: 0 })
     }

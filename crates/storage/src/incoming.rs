@@ -76,7 +76,8 @@ pub fn list_files(folder: &Path) -> io::Result<Vec<(String, u64, u32)>> {
 }
 
 impl Incoming {
-    /// Begins to receive the checkpoint `name`, or goes on with it. What there is of another one goes.
+    /// Begins to receive the checkpoint `name`, or goes on with it. What there is of an earlier one is kept as far
+    /// as this one has it too: tables never change, so most of them are the same.
     pub fn open(data_dir: &Path, name: &str, files: Vec<(String, u64, u32)>) -> io::Result<Self> {
         let entries: Vec<Entry> = files.into_iter().map(|(name, size, crc32c)| Entry { name, size, crc32c }).collect();
         let plain = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
@@ -88,10 +89,19 @@ impl Incoming {
         }
         let parent = data_dir.join(FOLDER);
         let folder = parent.join(name);
-        if parent.is_dir() && !folder.is_dir() {
-            fs::remove_dir_all(&parent)?;
+        if parent.is_dir()
+            && !folder.is_dir()
+            && let Some(earlier) = fs::read_dir(&parent)?.next()
+        {
+            fs::rename(earlier?.path(), &folder)?;
         }
         fs::create_dir_all(&folder)?;
+        for file in fs::read_dir(&folder)? {
+            let file = file?;
+            if !entries.iter().any(|entry| file.file_name() == *entry.name) {
+                fs::remove_file(file.path())?;
+            }
+        }
         let mut missing = Vec::new();
         for (number, entry) in entries.iter().enumerate() {
             let path = folder.join(&entry.name);
@@ -220,6 +230,8 @@ impl Arrived {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -249,6 +261,30 @@ mod tests {
         assert_eq!(fs::read(dir.path().join("state/a.sst")).unwrap(), b"first");
         assert!(!dir.path().join("state/old").exists() && Arrived::find(dir.path()).unwrap().is_none());
         assert!(Incoming::open(dir.path(), "c2", files(&[("../x", b"")])).is_err());
+    }
+
+    #[test]
+    fn a_newer_checkpoint_goes_on_with_the_files_that_are_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let older: &[(&str, &[u8])] =
+            &[("a.sst", b"first"), ("CURRENT", b"MANIFEST-1"), ("MANIFEST-1", b"a"), ("b.sst", b"second")];
+        let mut incoming = Incoming::open(dir.path(), "c1", files(older)).unwrap();
+        for content in [&b"first"[..], b"MANIFEST-1", b"a", b"sec"] {
+            incoming.write(content).unwrap();
+        }
+        drop(incoming);
+        let newer: &[(&str, &[u8])] =
+            &[("a.sst", b"first"), ("CURRENT", b"MANIFEST-2"), ("MANIFEST-2", b"ac"), ("c.sst", b"third")];
+        let mut incoming = Incoming::open(dir.path(), "c2", files(newer)).unwrap();
+        assert_eq!(incoming.wanted().collect::<Vec<_>>(), ["CURRENT", "MANIFEST-2", "c.sst"]);
+        for content in [&b"MANIFEST-2"[..], b"ac", b"third"] {
+            incoming.write(content).unwrap();
+        }
+        incoming.complete().unwrap();
+        let arrived = Arrived::find(dir.path()).unwrap().unwrap();
+        let mut expected = files(newer);
+        expected.sort();
+        assert_eq!(list_files(arrived.folder().unwrap()).unwrap(), expected);
     }
 
     #[test]

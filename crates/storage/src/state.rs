@@ -1,6 +1,7 @@
 //! The state store: one RocksDB instance without a write-ahead log. What a crash takes from it is
 //! replayed from the raft log, so all tables are flushed together or not at all.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -33,8 +34,18 @@ impl Default for StateOptions {
     }
 }
 
-/// Bytes that are read at once for a pass over many rows. More would be wasted at the end of each piece of a list.
-const READ_AHEAD: usize = 128 << 10;
+/// Bytes that are read at once for a pass over many rows.
+const READ_AHEAD: usize = 256 << 10;
+
+/// What to do about damage. Nothing of it is repaired: what is gone may have been acknowledged.
+const DAMAGED: &str = "it is damaged: remove this member, empty its data directory and add it again, or restore a backup";
+
+/// Whether there are tables, but not the file that says which of them count. RocksDB would take that for an empty store and
+/// remove them.
+fn has_lost_its_tables(path: &Path) -> bool {
+    let is_table = |entry: fs::DirEntry| entry.path().extension().is_some_and(|extension| extension == "sst");
+    !path.join("CURRENT").exists() && fs::read_dir(path).is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_table)))
+}
 
 /// RocksDB's own number for it: it takes 10 off for files that are no tables.
 pub(crate) fn max_open_files(tables: Option<usize>) -> i32 {
@@ -81,8 +92,12 @@ fn table_options(table: Table, options: &StateOptions, cache: &Cache) -> Options
 }
 
 impl StateBackend {
-    /// Opens or creates the store in `path`.
+    /// Opens the store in `path`, or begins one where there are no tables. Whether there should be some, the log knows.
     pub fn open(path: &Path, options: &StateOptions) -> Result<Self, StorageError> {
+        if has_lost_its_tables(path) {
+            let missing = path.join("CURRENT");
+            return Err(StorageError(format!("cannot open the state store: {} is missing; {DAMAGED}", missing.display())));
+        }
         let cache = Cache::new_lru_cache(options.block_cache);
         let mut db_options = Options::default();
         db_options.create_if_missing(true);
@@ -98,13 +113,14 @@ impl StateBackend {
         db_options.set_stats_dump_period_sec(0);
         let tables = Table::ALL.map(|t| ColumnFamilyDescriptor::new(name(t), table_options(t, options, &cache)));
         let db = DB::open_cf_descriptors(&db_options, path, tables).map_err(|e| {
-            let advice = match e.kind() {
-                ErrorKind::Corruption => {
-                    "it is damaged: remove this member, empty its data directory and add it again, or restore a backup"
-                }
-                _ => "check that the disk is in order and has space, and that the files are readable",
+            let text = e.to_string();
+            // One file names the next: none of them may be missing.
+            let advice = if e.kind() == ErrorKind::Corruption || text.contains("No such file or directory") {
+                DAMAGED
+            } else {
+                "check that the disk is in order and has space, and that the files are readable"
             };
-            StorageError(format!("cannot open the state store {}: {e}; {advice}", path.display()))
+            StorageError(format!("cannot open the state store {}: {text}; {advice}", path.display()))
         })?;
         let mut unlogged = WriteOptions::default();
         unlogged.disable_wal(true);
@@ -153,11 +169,14 @@ impl StateBackend {
         Ok(row.map(|r| Bytes::copy_from_slice(&r)))
     }
 
-    /// Rewrites the ranges with most garbage. Takes long, blocks nobody.
-    pub fn compact_all(&self) {
+    /// Rewrites all tables without their garbage, what was in memory only as well. Takes long, blocks nobody.
+    pub fn compact_all(&self) -> Result<(), StorageError> {
+        self.flush()?;
         for table in Table::ALL {
+            failpoint::pass("defragment");
             self.db.compact_range_cf(self.table(table), None::<&[u8]>, None::<&[u8]>);
         }
+        Ok(())
     }
 
     /// Ends background work for good, a running rewrite included. Call it before the process exits.
@@ -181,8 +200,12 @@ impl StateBackend {
     }
 }
 
+/// RocksDB names the file, if it is one.
 fn error(e: rocksdb::Error) -> StorageError {
-    StorageError(format!("state store: {e}"))
+    match e.kind() {
+        ErrorKind::Corruption => StorageError(format!("state store: {e}; {DAMAGED}")),
+        _ => StorageError(format!("state store: {e}")),
+    }
 }
 
 /// A batch for the state store.
@@ -300,5 +323,42 @@ mod tests {
         assert_eq!(cursor.row(), Some((b"k".as_slice(), b"v".as_slice())));
         cursor.step().unwrap();
         assert_eq!(cursor.row(), None);
+    }
+
+    #[test]
+    fn a_row_that_is_not_in_memory_is_not_waited_for_by_who_may_not_block() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || StateBackend::open(dir.path(), &StateOptions::default()).unwrap();
+        let store = open();
+        let mut batch = store.batch();
+        batch.put(Table::Live, b"k", b"v");
+        store.write(batch).unwrap();
+        assert!(store.get(Table::Live, b"k", ReadMode::CacheOnly).is_ok(), "it has just been written");
+        store.flush().unwrap();
+        drop(store);
+        let store = open();
+        let cached = || store.get(Table::Live, b"k", ReadMode::CacheOnly);
+        assert!(matches!(cached(), Err(keelson_mvcc::GetError::WouldBlock)));
+        store.get(Table::Live, b"k", ReadMode::Blocking).unwrap();
+        assert_eq!(cached().unwrap().as_deref(), Some(b"v".as_slice()));
+    }
+
+    #[test]
+    fn tables_that_cannot_be_found_any_more_are_missed_and_not_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let open = || StateBackend::open(dir.path(), &StateOptions::default());
+        let store = open().unwrap();
+        let mut batch = store.batch();
+        batch.put(Table::Live, b"k", b"v");
+        store.write(batch).unwrap();
+        store.flush().unwrap();
+        drop(store);
+        let current = fs::read(dir.path().join("CURRENT")).unwrap();
+        fs::remove_file(dir.path().join("CURRENT")).unwrap();
+        let text = open().err().expect("it is refused").0;
+        assert!(text.contains("CURRENT is missing") && text.contains("restore a backup"), "{text}");
+        fs::write(dir.path().join("CURRENT"), current).unwrap();
+        let row = open().unwrap().get(Table::Live, b"k", ReadMode::Blocking).unwrap();
+        assert_eq!(row.as_deref(), Some(b"v".as_slice()));
     }
 }

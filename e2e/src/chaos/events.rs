@@ -84,6 +84,12 @@ impl Events {
         self
     }
 
+    /// What was so after a revision.
+    pub fn since(mut self, revision: i64) -> Self {
+        self.by_revision.retain(|at, _| *at > revision);
+        self
+    }
+
     /// The first revision at which two stories differ, with both.
     pub fn difference(&self, other: &Self) -> Option<String> {
         let revisions = self.by_revision.keys().chain(other.by_revision.keys());

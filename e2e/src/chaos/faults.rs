@@ -1,10 +1,12 @@
-//! What can happen to members, drawn from a seed: which faults, to whom, and for how long.
+//! What can happen to members: which faults, to whom, and for how long. They are dealt from a deck that a seed shuffles,
+//! so that each has come before any comes again.
 
 use std::fmt;
 use std::time::Duration;
 
 use rand::Rng;
 use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
 
 use super::slow::Trouble;
 
@@ -40,15 +42,28 @@ pub enum Fault {
     Slow(Who, Trouble),
     /// No sync of its files ends.
     Stall(Who),
+    /// Its clock is set by so many hours, and back again.
+    Jump(Who, i64),
     /// There is no room left where the one member with a small disk has its data.
     FillDisk,
+    /// A follower is removed with its data, and a new member put in its place.
+    Replace(Who),
+}
+
+impl Fault {
+    /// Which kind it is, whomever it concerns.
+    pub fn kind(self) -> String {
+        let all = format!("{self:?}");
+        all.split('(').next().unwrap_or_default().to_owned()
+    }
 }
 
 /// What the machine and the program under test make possible.
 #[derive(Clone, Copy, Debug)]
 pub struct Possible {
     pub members: usize,
-    pub disks: bool,
+    /// Its disks can be stalled and filled, and its clocks set.
+    pub shims: bool,
 }
 
 /// A fault, how long it lasts, and how long is quiet after it.
@@ -83,46 +98,99 @@ fn trouble(rng: &mut StdRng) -> Trouble {
     }
 }
 
-/// The next fault; equal dice give equal faults.
-pub fn draw(rng: &mut StdRng, possible: Possible) -> Step {
-    let whom = who(rng, possible.members);
-    let trouble = trouble(rng);
-    let fault = match rng.random_range(0..if possible.disks { 100 } else { 84 }) {
-        0..16 => Fault::Kill(whom),
-        16..20 => Fault::KillMost(whom),
-        20..24 => Fault::KillAll,
-        24..30 => Fault::Stop(whom),
-        30..40 => Fault::Freeze(whom),
-        40..52 => Fault::Isolate(whom),
-        52..59 => Fault::Deafen(whom),
-        59..66 => Fault::Mute(whom),
-        66..72 => Fault::Part(whom),
-        72..78 => Fault::SlowAll(trouble),
-        78..84 => Fault::Slow(whom, trouble),
-        84..94 => Fault::Stall(whom),
-        _ => Fault::FillDisk,
-    };
-    // Around the election timeout, about a second, is where it matters most.
-    let lasts = if rng.random_bool(0.3) { millis(rng, 50, 900) } else { millis(rng, 900, 6000) };
-    Step { fault, lasts, quiet: millis(rng, 200, 2500) }
+/// One fault of each kind, in any order.
+fn shuffled(rng: &mut StdRng, possible: Possible) -> Vec<Fault> {
+    let mut whom = || who(rng, possible.members);
+    let mut faults = vec![
+        Fault::Kill(whom()),
+        Fault::KillMost(whom()),
+        Fault::KillAll,
+        Fault::Stop(whom()),
+        Fault::Freeze(whom()),
+        Fault::Isolate(whom()),
+        Fault::Deafen(whom()),
+        Fault::Mute(whom()),
+        Fault::Part(whom()),
+        Fault::Replace(whom()),
+    ];
+    let (slow, stalled, set) = (whom(), whom(), whom());
+    faults.extend([Fault::SlowAll(trouble(rng)), Fault::Slow(slow, trouble(rng))]);
+    if possible.shims {
+        let hours: i64 = if rng.random_bool(0.5) { rng.random_range(1..100) } else { rng.random_range(-99..0) };
+        faults.extend([Fault::Stall(stalled), Fault::Jump(set, hours), Fault::FillDisk]);
+    }
+    faults.shuffle(rng);
+    faults
+}
+
+/// The faults to come; equal dice give equal faults.
+pub struct Deck {
+    possible: Possible,
+    faults: Vec<Fault>,
+    /// How many there have been.
+    dealt: usize,
+    kinds: usize,
+}
+
+impl Deck {
+    pub fn new(rng: &mut StdRng, possible: Possible) -> Self {
+        let faults = shuffled(rng, possible);
+        Self { possible, kinds: faults.len(), faults, dealt: 0 }
+    }
+
+    pub fn deal(&mut self, rng: &mut StdRng) -> Step {
+        if self.faults.is_empty() {
+            self.faults = shuffled(rng, self.possible);
+        }
+        let fault = self.faults.pop().expect("it was just filled");
+        self.dealt += 1;
+        // Around the election timeout, about a second, is where it matters most.
+        let lasts = if rng.random_bool(0.3) { millis(rng, 50, 900) } else { millis(rng, 900, 6000) };
+        Step { fault, lasts, quiet: millis(rng, 200, 2500) }
+    }
+
+    /// How many kinds of faults there are.
+    pub const fn kinds(&self) -> usize {
+        self.kinds
+    }
+
+    /// Whether each kind has come.
+    pub const fn all_have_come(&self) -> bool {
+        self.dealt >= self.kinds
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use rand::SeedableRng;
 
     use super::*;
 
+    fn deals(seed: u64, times: usize) -> Vec<Fault> {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut deck = Deck::new(&mut rng, Possible { members: 3, shims: true });
+        (0..times).map(|_| deck.deal(&mut rng).fault).collect()
+    }
+
     #[test]
-    fn a_seed_decides_all_faults_and_most_kinds_come_soon() {
-        let draws = |seed| {
-            let mut rng = StdRng::seed_from_u64(seed);
-            (0..100).map(|_| draw(&mut rng, Possible { members: 3, disks: true }).to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(draws(5), draws(5));
-        assert_ne!(draws(5), draws(6));
-        for kind in ["Kill(", "Freeze", "Isolate", "Deafen", "Mute", "Slow", "Stall"] {
-            assert!(draws(5).iter().any(|step| step.contains(kind)), "no {kind} in a hundred");
+    fn a_seed_decides_all_faults() {
+        assert_eq!(deals(5, 100), deals(5, 100));
+        assert_ne!(deals(5, 100), deals(6, 100));
+    }
+
+    #[test]
+    fn each_kind_comes_before_any_comes_again() {
+        let mut rng = StdRng::seed_from_u64(7);
+        let mut deck = Deck::new(&mut rng, Possible { members: 5, shims: true });
+        for _ in 0..3 {
+            let kinds: BTreeSet<String> = (0..deck.kinds()).map(|_| deck.deal(&mut rng).fault.kind()).collect();
+            assert_eq!(kinds.len(), deck.kinds());
+            assert!(deck.all_have_come());
+        }
+        for kind in ["Kill", "Freeze", "Isolate", "Stall", "Jump", "FillDisk", "Replace"] {
+            assert!(deals(7, deck.kinds()).iter().any(|fault| fault.kind() == kind), "no {kind}");
         }
     }
 }

@@ -168,10 +168,10 @@ async fn one_stream(url: &str, prefix: &str, told: &Mutex<Told>, rng: &mut StdRn
     Ok(())
 }
 
-/// Everything that one member tells of keys with a prefix, from the first revision to `newest`. Writes whose clients have given
-/// up on them may come after it still.
-pub async fn whole_story(url: &str, prefix: &str, newest: i64) -> Result<Events> {
-    let mut stream = open(url, prefix, 1).await?;
+/// Everything that one member tells, after the revision that it is compacted to and up to `newest`. Writes whose clients
+/// have given up on them may come after it still.
+pub async fn whole_story(url: &str, compacted: i64, newest: i64) -> Result<Events> {
+    let mut stream = open(url, "", compacted + 1).await?;
     let mut told = Told::default();
     while told.events.newest() < newest {
         let response = tokio::time::timeout(SILENCE * 5, stream.responses.message()).await;

@@ -7,9 +7,12 @@ use std::time::Duration;
 use rand::Rng;
 use rand::rngs::StdRng;
 
-/// Places passed while the server runs; `state-flush` is passed only when it stops.
-const PLACES: [&str; 5] = ["log-write", "log-written", "log-synced", "apply", "compaction"];
+/// Passed when files are rewritten, and when the server stops.
 const FLUSH: &str = "state-flush";
+/// Passed once a segment of the log is full, which takes large values and a while.
+const SEGMENT: &str = "log-segment";
+/// Places passed while the server runs; the last one only where values are large.
+pub const PLACES: [&str; 8] = ["log-write", "log-written", "log-synced", "apply", "compaction", "defragment", FLUSH, SEGMENT];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blow {
@@ -24,12 +27,18 @@ pub enum Blow {
 }
 
 impl Blow {
-    pub fn draw(rng: &mut StdRng) -> Self {
+    pub fn draw(rng: &mut StdRng, has_large_values: bool) -> Self {
         let after = Duration::from_millis(rng.random_range(5..200));
         match rng.random_range(0..100) {
             0..52 => {
-                let place = PLACES[rng.random_range(0..PLACES.len())];
-                let passes = if place == "compaction" { 12 } else { 90 };
+                let reachable = if has_large_values { PLACES.len() } else { PLACES.len() - 1 };
+                let place = PLACES[rng.random_range(0..reachable)];
+                let passes = match place {
+                    "compaction" => 12,
+                    "defragment" => 8,
+                    FLUSH | SEGMENT => 2,
+                    _ => 90,
+                };
                 Self::Failpoint { place, pass: rng.random_range(1..=passes) }
             }
             52..58 => Self::Stop { after, flush: false },
@@ -45,6 +54,14 @@ impl Blow {
             Self::Failpoint { place, pass } => Some(format!("{place}:{pass}")),
             Self::Stop { flush: false, .. } => Some(format!("{FLUSH}:1")),
             _ => None,
+        }
+    }
+
+    /// How long a server may run on towards its failpoint before it is killed anyway.
+    pub fn patience(self) -> Duration {
+        match self {
+            Self::Failpoint { place: SEGMENT, .. } => Duration::from_secs(3),
+            _ => Duration::from_millis(600),
         }
     }
 

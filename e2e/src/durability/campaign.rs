@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use rustix::process::Signal;
 use tokio::task::JoinSet;
 
 use super::audit::Books;
@@ -21,8 +24,6 @@ use crate::server::Server;
 use crate::wait;
 
 const WRITERS: usize = 8;
-/// How long a server may run on towards its failpoint before it is killed anyway.
-const PATIENCE: Duration = Duration::from_millis(600);
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// Little is kept and removal goes in small steps, so that all of it happens in a short life.
 const FLAGS: &[&str] = &["--log-level", "warn", "--snapshot-count", "50", "--compaction-batch-limit", "25"];
@@ -44,6 +45,8 @@ pub struct Campaign {
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     pub deaths: BTreeMap<&'static str, usize>,
+    /// Of those that were to die at a named place, how many did. The others were killed before they got there.
+    pub reached: BTreeMap<&'static str, usize>,
     pub audits: usize,
     pub mixes: Vec<Mix>,
 }
@@ -53,9 +56,17 @@ impl Report {
         self.deaths.values().sum()
     }
 
+    /// How much was done over all directories.
+    pub fn sum(&self, of: fn(&Mix) -> usize) -> usize {
+        self.mixes.iter().map(of).sum()
+    }
+
     pub fn add(&mut self, other: Self) {
         for (kind, deaths) in other.deaths {
             *self.deaths.entry(kind).or_default() += deaths;
+        }
+        for (place, deaths) in other.reached {
+            *self.reached.entry(place).or_default() += deaths;
         }
         self.audits += other.audits;
         self.mixes.extend(other.mixes);
@@ -64,12 +75,14 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sum = |of: fn(&Mix) -> usize| self.mixes.iter().map(of).sum::<usize>();
+        let sum = |of: fn(&Mix) -> usize| self.sum(of);
         write!(
             f,
-            "{} deaths {:?}, {} audits; writes: {} acknowledged, {} refused, {} unanswered of which {} were kept; ",
+            "{} deaths {:?}, at their places {:?}, {} audits; \
+             writes: {} acknowledged, {} refused, {} unanswered of which {} were kept; ",
             self.total(),
             self.deaths,
+            self.reached,
             self.audits,
             sum(|m| m.acknowledged),
             sum(|m| m.failed),
@@ -94,6 +107,15 @@ struct Life {
     rig: Option<Rig>,
     rng: StdRng,
     largest_value: usize,
+    has_large_values: bool,
+    /// The process may end itself, at a place of its code, and has done so.
+    is_armed: bool,
+    is_there: bool,
+}
+
+/// As failpoints end a process.
+fn is_abort(status: ExitStatus) -> bool {
+    status.signal() == Some(Signal::ABORT.as_raw())
 }
 
 impl Campaign {
@@ -108,9 +130,9 @@ impl Campaign {
             }
             // Campaigns beside each other have seeds that follow each other.
             let large = self.seed.wrapping_add(dir) % 2 == 1;
-            let mut life = self.birth(rng.random(), if large { self.large_value } else { 200 }).await?;
+            let mut life = self.birth(rng.random(), large).await?;
             for _ in 0..left.min(self.deaths_per_dir) {
-                let blow = Blow::draw(&mut life.rng);
+                let blow = Blow::draw(&mut life.rng, life.has_large_values);
                 if let Err(error) = life.round(Some(blow), &mut report).await {
                     return Err(self.explain(error, life, Some(blow), &report));
                 }
@@ -125,13 +147,22 @@ impl Campaign {
     }
 
     /// A server that has not been started on its empty directory yet.
-    async fn birth(&self, seed: u64, largest_value: usize) -> Result<Life> {
+    async fn birth(&self, seed: u64, has_large_values: bool) -> Result<Life> {
         let flags: Vec<&str> = FLAGS.iter().chain(&self.flags).copied().collect();
         let mut server = Server::start(Program::Keelson, &flags).await?;
         server.kill();
         std::fs::remove_dir_all(server.data_dir())?;
         let rig = if self.power { Some(Rig::new(&server.data_dir())?) } else { None };
-        Ok(Life { server, books: Books::default(), rig, rng: StdRng::seed_from_u64(seed), largest_value })
+        Ok(Life {
+            server,
+            books: Books::default(),
+            rig,
+            rng: StdRng::seed_from_u64(seed),
+            largest_value: if has_large_values { self.large_value } else { 200 },
+            has_large_values,
+            is_armed: false,
+            is_there: false,
+        })
     }
 
     fn explain(&self, error: anyhow::Error, mut life: Life, blow: Option<Blow>, report: &Report) -> anyhow::Error {
@@ -155,7 +186,9 @@ impl Campaign {
 impl Life {
     /// One life: start, audit, and unless it dies before that, writes and the blow.
     async fn round(&mut self, blow: Option<Blow>, report: &mut Report) -> Result<()> {
-        self.server.set_env("KEELSON_FAILPOINT", blow.and_then(Blow::failpoint));
+        let failpoint = blow.and_then(Blow::failpoint);
+        (self.is_armed, self.is_there) = (failpoint.is_some(), false);
+        self.server.set_env("KEELSON_FAILPOINT", failpoint);
         if let Some(rig) = &mut self.rig {
             for (name, value) in rig.plug_in()? {
                 self.server.set_env(name, Some(value));
@@ -173,6 +206,9 @@ impl Life {
         self.books.stop_following();
         if let Some(blow) = blow {
             *report.deaths.entry(blow.kind()).or_default() += 1;
+            if self.is_there {
+                *report.reached.entry(blow.kind()).or_default() += 1;
+            }
             if let Some(rig) = &mut self.rig {
                 rig.cut(&mut self.rng)?;
             }
@@ -180,12 +216,15 @@ impl Life {
         Ok(())
     }
 
-    /// Whether the server has ended, which must be by a signal: it may not give up by itself.
+    /// Whether the server has ended, which must be at its failpoint: it may not give up by itself.
     fn has_died(&mut self) -> Result<bool> {
-        use std::os::unix::process::ExitStatusExt;
         match self.server.exit_status()? {
-            Some(status) if status.signal().is_none() => bail!("the server gave up: {status}"),
-            status => Ok(status.is_some()),
+            None => Ok(false),
+            Some(status) if self.is_armed && is_abort(status) => {
+                self.is_there = true;
+                Ok(true)
+            }
+            Some(status) => bail!("the server gave up: {status}"),
         }
     }
 
@@ -246,7 +285,7 @@ impl Life {
         match blow {
             Blow::Failpoint { .. } => {
                 // Reaching it is likely, not certain.
-                let died = wait::until("the failpoint", PATIENCE, async || self.has_died()).await;
+                let died = wait::until("the failpoint", blow.patience(), async || self.has_died()).await;
                 if died.is_err() {
                     self.has_died()?;
                 }
@@ -257,8 +296,9 @@ impl Life {
             }
             Blow::Stop { after, .. } => {
                 tokio::time::sleep(after).await;
-                // It may be made to die on the way.
-                self.server.end().await?;
+                // It may be made to die on the way, or before.
+                let status = self.server.end().await?;
+                self.is_there = self.is_armed && status.is_some_and(is_abort);
             }
         }
         self.server.kill();

@@ -8,8 +8,8 @@ use keelson_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUni
 use keelson_api::etcdserverpb::request_op::Request as Op;
 use keelson_api::etcdserverpb::response_op::Response as Answer;
 use keelson_api::etcdserverpb::{
-    CompactionRequest, Compare, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, LeaseGrantRequest, LeaseRevokeRequest,
-    PutRequest, RequestOp, ResponseHeader, TxnRequest,
+    CompactionRequest, Compare, DefragmentRequest, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, PutRequest, RequestOp, ResponseHeader, TxnRequest,
 };
 use parking_lot::{Mutex, MutexGuard};
 use rand::Rng;
@@ -57,13 +57,14 @@ impl Writer {
     pub async fn run(mut self) {
         loop {
             let done = match self.rng.random_range(0..100) {
-                0..55 => self.put().await,
-                55..70 => self.txn().await,
-                70..82 => self.delete_one().await,
-                82..85 => self.delete_range().await,
-                85..91 => self.grant().await,
-                91..94 => self.revoke().await,
-                94..97 => self.compact().await,
+                0..52 => self.put().await,
+                52..67 => self.txn().await,
+                67..79 => self.delete_one().await,
+                79..82 => self.delete_range().await,
+                82..88 => self.grant().await,
+                88..91 => self.revoke().await,
+                91..94 => self.compact().await,
+                94..97 => self.defragment().await,
                 _ => self.hash().await,
             };
             if let Err(status) = done
@@ -219,6 +220,12 @@ impl Writer {
         history.told(revision(response.header));
         history.compacted = history.compacted.max(at);
         history.mix.compactions += 1;
+        Ok(())
+    }
+
+    /// Files are rewritten under everything else.
+    async fn defragment(&mut self) -> Result<(), Status> {
+        self.clients.maintenance.defragment(DefragmentRequest {}).await?;
         Ok(())
     }
 

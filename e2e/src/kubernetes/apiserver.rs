@@ -25,6 +25,8 @@ pub const EVENT_TTL: Duration = Duration::from_secs(20);
 /// The interval is longer, so that a watch can still go on from there.
 pub const COMPACTION_INTERVAL: Duration = EVENT_TTL.saturating_add(Duration::from_secs(10));
 
+/// In its folder: what it finds at /etc/hosts, if that is not the machine's.
+const HOSTS: &str = "hosts";
 const START_LIMIT: Duration = Duration::from_secs(90);
 const TOKEN: &str = "e2e-admin";
 const TAIL_LINES: usize = 20;
@@ -47,11 +49,16 @@ impl ApiServer {
 
     /// The same, with more flags, such as those of a store with certificates.
     pub async fn start_with(store_url: &str, flags: &[String]) -> Result<Self> {
+        Self::start_among(store_url, flags, None).await
+    }
+
+    /// The same, where names have the addresses that this hosts file says; it needs root.
+    pub async fn start_among(store_url: &str, flags: &[String], hosts: Option<&str>) -> Result<Self> {
         const ATTEMPTS: usize = 3;
         let mut attempt = 1;
         loop {
             let dir = TempDir::with_prefix("keelson-e2e-apiserver-")?;
-            match Self::launch(store_url, flags, dir).await {
+            match Self::launch(store_url, flags, hosts, dir).await {
                 Ok(server) => return Ok(server),
                 Err(error) if attempt < ATTEMPTS && format!("{error:#}").contains("address already in use") => attempt += 1,
                 Err(error) => return Err(error),
@@ -59,12 +66,15 @@ impl ApiServer {
         }
     }
 
-    async fn launch(store_url: &str, flags: &[String], dir: TempDir) -> Result<Self> {
+    async fn launch(store_url: &str, flags: &[String], hosts: Option<&str>, dir: TempDir) -> Result<Self> {
         let path = |name: &str| dir.path().join(name);
         fs::write(path("tokens"), format!("{TOKEN},admin,1,\"system:masters\"\n"))?;
         let (signing_key, public_key) = key_pair()?;
         fs::write(path("service-account.key"), signing_key)?;
         fs::write(path("service-account.pub"), public_key)?;
+        if let Some(hosts) = hosts {
+            fs::write(path(HOSTS), hosts)?;
+        }
         let port = Reservation::new()?.ports()?.client;
         let mut child = spawn(store_url, flags, dir.path(), port)?;
         match ready(&mut child, port, &path("certs/apiserver.crt")).await {
@@ -144,7 +154,18 @@ impl Drop for ApiServer {
 fn spawn(store_url: &str, flags: &[String], dir: &Path, port: u16) -> Result<Child> {
     let path = |name: &str| dir.join(name);
     let log = File::options().create(true).append(true).open(path("log"))?;
-    Command::new(program::peer("kube-apiserver")?)
+    let hosts = path(HOSTS);
+    let mut command = match hosts.exists() {
+        false => Command::new(program::peer("kube-apiserver")?),
+        true => {
+            let mut command = Command::new("unshare");
+            let script = "mount --bind \"$0\" /etc/hosts && exec \"$@\"";
+            command.args(["--mount", "--propagation", "private", "sh", "-c", script]).arg(hosts);
+            command.arg(program::peer("kube-apiserver")?);
+            command
+        }
+    };
+    command
         .arg(format!("--etcd-servers={store_url}"))
         .args(flags)
         .arg(format!("--etcd-compaction-interval={}s", COMPACTION_INTERVAL.as_secs()))

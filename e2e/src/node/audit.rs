@@ -13,9 +13,8 @@ use keelson_api::mvccpb::KeyValue;
 use parking_lot::Mutex;
 use tokio::task::JoinHandle;
 use tokio_stream::StreamExt;
-use tonic::transport::Endpoint;
 
-use super::load::{Written, connect, key};
+use super::load::{Store, Written, key};
 use crate::wait;
 
 const PREFIX: &str = "load/";
@@ -42,17 +41,17 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub async fn start(endpoints: &[String]) -> Result<Self> {
-        let begin = range(endpoints).await?.0 + 1;
-        let (state, endpoints) = (Arc::new(Mutex::new(State::default())), endpoints.to_vec());
+    pub async fn start(store: &Store) -> Result<Self> {
+        let begin = range(store).await?.0 + 1;
+        let (state, store) = (Arc::new(Mutex::new(State::default())), store.clone());
         let shared = state.clone();
         let task = tokio::spawn(async move {
-            for endpoint in endpoints.iter().cycle() {
+            for endpoint in store.endpoints.iter().cycle() {
                 if shared.lock().broken.is_some() {
                     return;
                 }
                 let from = shared.lock().seen.last().map_or(begin, |(revision, _)| revision + 1);
-                if let Err(error) = watch(endpoint, from, &shared).await {
+                if let Err(error) = watch(&store, endpoint, from, &shared).await {
                     eprintln!("watch from {from}: {error:#}");
                 }
                 tokio::time::sleep(AGAIN).await;
@@ -62,8 +61,8 @@ impl Watcher {
     }
 
     /// Waits until it has been told of everything that there is.
-    pub async fn finish(self, endpoints: &[String]) -> Result<Seen> {
-        let newest = range(endpoints).await?.1.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
+    pub async fn finish(self, store: &Store) -> Result<Seen> {
+        let newest = range(store).await?.1.iter().map(|kv| kv.mod_revision).max().unwrap_or(0);
         let told = wait::until("the watch has seen everything", LIMIT, async || {
             let state = self.state.lock();
             Ok(state.broken.is_some() || state.seen.last().is_some_and(|(revision, _)| *revision >= newest))
@@ -79,10 +78,10 @@ impl Watcher {
     }
 }
 
-async fn watch(endpoint: &str, from: i64, state: &Mutex<State>) -> Result<()> {
+async fn watch(store: &Store, endpoint: &str, from: i64, state: &Mutex<State>) -> Result<()> {
     // Without a limit on the call: a watch lasts. Pings find out that the other side is gone.
-    let channel = Endpoint::from_shared(endpoint.to_string())?
-        .connect_timeout(Duration::from_secs(1))
+    let channel = store
+        .at(endpoint)?
         .http2_keep_alive_interval(Duration::from_secs(1))
         .keep_alive_timeout(Duration::from_secs(2))
         .connect()
@@ -112,13 +111,13 @@ async fn watch(endpoint: &str, from: i64, state: &Mutex<State>) -> Result<()> {
 }
 
 /// The store's revision, and everything that the load has written.
-async fn range(endpoints: &[String]) -> Result<(i64, Vec<KeyValue>)> {
+async fn range(store: &Store) -> Result<(i64, Vec<KeyValue>)> {
     let request = RangeRequest { key: PREFIX.into(), range_end: PREFIX_END.into(), ..Default::default() };
     let (mut answer, mut why) = (None, String::new());
-    let mut endpoints = endpoints.iter().cycle();
+    let mut endpoints = store.endpoints.iter().cycle();
     let answered = wait::until("the store answers", LIMIT, async || {
         let mut kv =
-            KvClient::new(connect(endpoints.next().context("no member to ask")?)?).max_decoding_message_size(MAX_MESSAGE);
+            KvClient::new(store.connect(endpoints.next().context("no member to ask")?)?).max_decoding_message_size(MAX_MESSAGE);
         match kv.range(request.clone()).await {
             Ok(response) => answer = Some(response.into_inner()),
             Err(status) => why = status.to_string(),
@@ -132,8 +131,8 @@ async fn range(endpoints: &[String]) -> Result<(i64, Vec<KeyValue>)> {
 }
 
 /// Fails if an acknowledged write is not there, or the watch was not told of exactly what happened.
-pub async fn compare(endpoints: &[String], written: &[Written], seen: &Seen) -> Result<()> {
-    let kvs: BTreeMap<_, _> = range(endpoints).await?.1.into_iter().map(|kv| (kv.key.to_vec(), kv)).collect();
+pub async fn compare(store: &Store, written: &[Written], seen: &Seen) -> Result<()> {
+    let kvs: BTreeMap<_, _> = range(store).await?.1.into_iter().map(|kv| (kv.key.to_vec(), kv)).collect();
     for written in written {
         for (i, revision) in written.revisions.iter().enumerate() {
             let key = key(written.writer, i + 1);

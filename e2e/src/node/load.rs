@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use keelson_api::etcdserverpb::PutRequest;
 use keelson_api::etcdserverpb::kv_client::KvClient;
 use tokio::task::JoinHandle;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 
 use super::audit::{self, Seen, Watcher};
 use crate::wait;
@@ -21,9 +21,40 @@ const CALL_LIMIT: Duration = Duration::from_secs(1);
 /// Between two writes of one client: the machine is to be busy, not choked.
 const PACE: Duration = Duration::from_millis(5);
 const FIRST_WRITE: Duration = Duration::from_secs(30);
+/// What a load must keep to where nothing is lost but a member at a time. The goal is no write made again and no gap above
+/// two seconds; this leaves room for a machine that does other things, too.
+pub const MOST_RETRIES: usize = 5;
+pub const LONGEST_GAP: Duration = Duration::from_secs(5);
+
+/// What is written to, and how clients are let in.
+#[derive(Clone)]
+pub struct Store {
+    /// Members, or Services that lead to some.
+    pub endpoints: Vec<String>,
+    tls: Option<ClientTlsConfig>,
+}
+
+impl Store {
+    pub fn plain(endpoints: Vec<String>) -> Self {
+        Self { endpoints, tls: None }
+    }
+
+    pub fn at(&self, endpoint: &str) -> Result<Endpoint> {
+        let endpoint = Endpoint::from_shared(endpoint.to_string())?.connect_timeout(CALL_LIMIT);
+        Ok(match &self.tls {
+            Some(tls) => endpoint.tls_config(tls.clone())?,
+            None => endpoint,
+        })
+    }
+
+    /// Lazily: it is made by the first call, and a failure is that call's.
+    pub fn connect(&self, endpoint: &str) -> Result<Channel> {
+        Ok(self.at(endpoint)?.timeout(CALL_LIMIT).connect_lazy())
+    }
+}
 
 pub struct Load {
-    endpoints: Vec<String>,
+    store: Store,
     stop: Arc<AtomicBool>,
     written: Vec<Arc<AtomicU64>>,
     writers: Vec<JoinHandle<Written>>,
@@ -54,9 +85,16 @@ pub struct Report {
 }
 
 impl Report {
+    /// Fails if one write had to be made again more often, or a writer waited for longer.
+    pub fn within(&self, retries: usize, gap: Duration) -> Result<()> {
+        ensure!(self.most_retries <= retries, "one write was made {} times again, not {retries} at most", self.most_retries);
+        ensure!(self.longest_gap <= gap, "a writer waited for {:.1?}, not {gap:.1?} at most", self.longest_gap);
+        Ok(())
+    }
+
     /// Compares again, with what is there now.
     pub async fn still_true(&self, endpoint: &str) -> Result<()> {
-        audit::compare(&[endpoint.to_owned()], &self.written, &self.seen).await
+        audit::compare(&Store::plain(vec![endpoint.to_owned()]), &self.written, &self.seen).await
     }
 }
 
@@ -76,16 +114,25 @@ impl Load {
         Self::over(vec![endpoint]).await
     }
 
+    /// The same with certificates.
+    pub async fn secured(endpoint: String, tls: ClientTlsConfig) -> Result<Self> {
+        Self::on(Store { endpoints: vec![endpoint], tls: Some(tls) }).await
+    }
+
     /// The same over several members, with the writers spread among them.
     pub async fn over(endpoints: Vec<String>) -> Result<Self> {
-        let watcher = Watcher::start(&endpoints).await?;
+        Self::on(Store::plain(endpoints)).await
+    }
+
+    async fn on(store: Store) -> Result<Self> {
+        let watcher = Watcher::start(&store).await?;
         let stop = Arc::new(AtomicBool::new(false));
         let written: Vec<_> = (0..WRITERS).map(|_| Arc::new(AtomicU64::new(0))).collect();
         let write = |(writer, written): (usize, &Arc<AtomicU64>)| {
-            tokio::spawn(write(writer, endpoints.clone(), written.clone(), stop.clone()))
+            tokio::spawn(write(writer, store.clone(), written.clone(), stop.clone()))
         };
         let writers = written.iter().enumerate().map(write).collect();
-        let load = Self { endpoints, stop, writers, written, watcher };
+        let load = Self { store, stop, writers, written, watcher };
         load.goes_on(1).await?;
         Ok(load)
     }
@@ -107,8 +154,8 @@ impl Load {
         for writer in self.writers {
             written.push(writer.await.context("a writer")?);
         }
-        let seen = self.watcher.finish(&self.endpoints).await?;
-        audit::compare(&self.endpoints, &written, &seen).await?;
+        let seen = self.watcher.finish(&self.store).await?;
+        audit::compare(&self.store, &written, &seen).await?;
         let report = Report {
             writes: written.iter().map(|written| written.revisions.len()).sum(),
             failed: written.iter().map(|written| written.failed).sum(),
@@ -126,21 +173,16 @@ pub fn key(writer: usize, number: usize) -> String {
     format!("load/{writer}/{number:08}")
 }
 
-/// Lazily: it is made by the first call, and a failure is that call's.
-pub fn connect(endpoint: &str) -> Result<Channel> {
-    Ok(Endpoint::from_shared(endpoint.to_string())?.connect_timeout(CALL_LIMIT).timeout(CALL_LIMIT).connect_lazy())
-}
-
-async fn write(writer: usize, endpoints: Vec<String>, counter: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Written {
+async fn write(writer: usize, store: Store, counter: Arc<AtomicU64>, stop: Arc<AtomicBool>) -> Written {
     let mut written = Written { writer, revisions: Vec::new(), failed: 0, most_retries: 0, longest_gap: Duration::ZERO };
-    let mut endpoints = endpoints.iter().cycle().skip(writer);
+    let mut endpoints = store.endpoints.iter().cycle().skip(writer);
     let mut endpoint = endpoints.next().expect("there is a member");
     let (mut kv, mut retries) = (None, 0);
     let mut last = Instant::now();
     while !stop.load(Ordering::Relaxed) {
         tokio::time::sleep(PACE).await;
         let number = written.revisions.len() + 1;
-        match put(&mut kv, endpoint, &key(writer, number), &number.to_string()).await {
+        match put(&mut kv, &store, endpoint, &key(writer, number), &number.to_string()).await {
             Ok(revision) => {
                 written.revisions.push(revision);
                 written.longest_gap = written.longest_gap.max(last.elapsed());
@@ -162,10 +204,10 @@ async fn write(writer: usize, endpoints: Vec<String>, counter: Arc<AtomicU64>, s
     written
 }
 
-async fn put(kv: &mut Option<KvClient<Channel>>, endpoint: &str, key: &str, value: &str) -> Result<i64> {
+async fn put(kv: &mut Option<KvClient<Channel>>, store: &Store, endpoint: &str, key: &str, value: &str) -> Result<i64> {
     let kv = match kv {
         Some(kv) => kv,
-        None => kv.insert(KvClient::new(connect(endpoint)?)),
+        None => kv.insert(KvClient::new(store.connect(endpoint)?)),
     };
     let request = PutRequest { key: key.to_string().into(), value: value.to_string().into(), ..Default::default() };
     let header = kv.put(request).await?.into_inner().header.context("an answer has a header")?;

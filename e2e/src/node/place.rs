@@ -8,12 +8,13 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::{helm, kubectl};
+use super::{Load, helm, kubectl};
 use crate::wait;
 
 /// Longest that any change of a cluster may take on a busy machine.
 pub const LIMIT: Duration = Duration::from_secs(240);
-const LOOK: Duration = Duration::from_millis(300);
+/// Between two looks at what takes a run of kubectl.
+pub const LOOK: Duration = Duration::from_millis(300);
 
 /// Tests run beside each other, but for those that do something to what all of them need: nodes, or the operator.
 static SHARED: RwLock<()> = RwLock::const_new(());
@@ -78,6 +79,18 @@ impl Place {
         Ok(())
     }
 
+    /// Creates a cluster and waits until it has settled; answers how long that took.
+    pub async fn set_up(&self, name: &str, spec: Value) -> Result<Duration> {
+        self.create(name, spec).await?;
+        self.settled(name).await
+    }
+
+    /// The same, with a load on it from then on.
+    pub async fn under_load(&self, name: &str, spec: Value) -> Result<Load> {
+        self.set_up(name, spec).await?;
+        Load::start(self.endpoint(name).await?).await
+    }
+
     pub async fn edit(&self, name: &str, spec: Value) -> Result<()> {
         let patch = json!({ "spec": spec }).to_string();
         self.kubectl(&["patch", "etcdcluster", name, "--type", "merge", "--patch", &patch]).await?;
@@ -108,8 +121,7 @@ impl Place {
     /// Waits until nothing is left to do for the spec as it is now; answers how long that took.
     pub async fn settled(&self, name: &str) -> Result<Duration> {
         let began = Instant::now();
-        let waited = wait::until(&format!("{name} settles"), LIMIT, async || {
-            tokio::time::sleep(LOOK).await;
+        let waited = wait::until_every(LOOK, &format!("{name} settles"), LIMIT, async || {
             Ok(is_settled(&self.get(&["etcdcluster", name]).await?))
         })
         .await;
@@ -117,6 +129,11 @@ impl Place {
             Ok(()) => Ok(began.elapsed()),
             Err(error) => Err(error.context(self.story(name).await)),
         }
+    }
+
+    /// What the Service of that name is called inside of that Kubernetes.
+    pub fn host(&self, service: &str) -> String {
+        format!("{service}.{}.svc", self.namespace)
     }
 
     /// Where clients connect to, reachable from this machine.
@@ -150,8 +167,7 @@ impl Place {
     pub async fn says(&self, name: &str, kind: &str, status: &str, what: &str) -> Result<Duration> {
         let began = Instant::now();
         let mut last = Value::Null;
-        let waited = wait::until(&format!("{kind} is {status} and says {what:?}"), LIMIT, async || {
-            tokio::time::sleep(LOOK).await;
+        let waited = wait::until_every(LOOK, &format!("{kind} is {status} and says {what:?}"), LIMIT, async || {
             last = self.condition(name, kind).await?;
             let text = format!("{} {}", last["reason"], last["message"]);
             Ok(last["status"] == status && text.contains(what))

@@ -30,6 +30,9 @@ pub fn write(steps: &[Step]) -> String {
             Step::LeaseLeases(m) => line(&mut text, step, None, m),
             Step::LeaseKeepAlive(m) => line(&mut text, step, None, m),
             Step::Watch(stream, m) => line(&mut text, step, Some(*stream), m),
+            Step::CloseStream(stream) => {
+                let _ = writeln!(text, "{} {stream}", step.kind());
+            }
             Step::Settle => text.push_str("settle\n"),
         }
     }
@@ -67,6 +70,7 @@ pub fn parse(text: &str) -> Result<Vec<Step>> {
 fn parse_step(words: &[&str]) -> Result<Step> {
     Ok(match *words {
         ["settle"] => Step::Settle,
+        ["close-stream", stream] => Step::CloseStream(stream.parse().context("the stream's number")?),
         ["watch", stream, hex] => Step::Watch(stream.parse().context("the stream's number")?, message(hex)?),
         ["range", hex] => Step::Range(message(hex)?),
         ["range-stream", hex] => Step::RangeStream(message(hex)?),

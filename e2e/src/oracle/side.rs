@@ -19,7 +19,7 @@ use super::lease_names::LeaseNames;
 use super::normal;
 use super::outcome::{Outcome, StreamedRange};
 use super::step::Step;
-use super::watching::Stream;
+use super::watching::{Stall, Stream};
 
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 /// Leases that could expire during a run would make it depend on time.
@@ -67,6 +67,7 @@ impl Side {
             Step::Watch(stream, request) => {
                 self.play_watch(*stream, request).await.map(|()| Outcome::Watching).map_err(Outcome::Lost)
             }
+            Step::CloseStream(stream) => self.close_stream(*stream).await.map_err(Outcome::Lost),
             Step::Settle => self.settle().await.map(|()| self.watched()).map_err(Outcome::Lost),
             _ => self.play_kv(step).await,
         };
@@ -78,6 +79,14 @@ impl Side {
         let names = &self.names;
         let told = self.streams.iter_mut().map(|(&number, stream)| (number, stream.history.take(names)));
         Outcome::Watched(told.collect())
+    }
+
+    /// A client goes away from one of its streams, without a word, once it has been told everything.
+    async fn close_stream(&mut self, number: usize) -> Result<Outcome, Stall> {
+        self.settle().await?;
+        let told = self.watched();
+        self.streams.remove(&number);
+        Ok(told)
     }
 
     async fn play_kv(&mut self, step: &Step) -> Result<Outcome, Outcome> {

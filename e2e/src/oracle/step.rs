@@ -21,6 +21,8 @@ pub enum Step {
     LeaseKeepAlive(LeaseKeepAliveRequest),
     /// A request on the watch stream with this number, which is opened when first used.
     Watch(usize, WatchRequest),
+    /// Wait as for `Settle`, and let go of the watch stream with this number: what is asked of it next opens another one.
+    CloseStream(usize),
     /// Wait until every watch has been told all that happened, and compare what they were told.
     Settle,
 }
@@ -41,6 +43,7 @@ impl Step {
             Step::LeaseLeases(_) => "lease-leases",
             Step::LeaseKeepAlive(_) => "lease-keep-alive",
             Step::Watch(..) => "watch",
+            Step::CloseStream(_) => "close-stream",
             Step::Settle => "settle",
         }
     }

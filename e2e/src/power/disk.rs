@@ -51,6 +51,48 @@ struct Inode {
     unsynced: Vec<(u64, Edit)>,
 }
 
+impl Inode {
+    /// What is left if some of what was not synced had been written back. What lies beyond the synced length has come from
+    /// its beginning on, as a journaling file system has it; what was written over synced bytes has come sector by sector,
+    /// in any order.
+    fn in_part(&self, rng: &mut StdRng) -> Vec<u8> {
+        let mut bytes = self.synced.clone();
+        let kept = rng.random_range(0..=self.unsynced.len());
+        for (_, edit) in &self.unsynced[..kept] {
+            edit.apply(&mut bytes);
+        }
+        if let Some((_, edit)) = self.unsynced.get(kept) {
+            edit.torn(rng).apply(&mut bytes);
+        }
+        let length = self.synced.len();
+        let is_cut = self.unsynced.iter().any(|(_, edit)| matches!(edit, Edit::Resize(size) if *size < length));
+        if !is_cut {
+            bytes[..length].copy_from_slice(&self.over_synced(rng));
+        }
+        bytes
+    }
+
+    fn over_synced(&self, rng: &mut StdRng) -> Vec<u8> {
+        let (mut disk, mut memory) = (self.synced.clone(), self.synced.clone());
+        for (_, edit) in &self.unsynced {
+            let Edit::Write { offset, data } = edit else { continue };
+            let end = (offset + data.len()).min(memory.len());
+            if *offset >= end {
+                continue;
+            }
+            memory[*offset..end].copy_from_slice(&data[..end - offset]);
+            for sector in offset / SECTOR..end.div_ceil(SECTOR) {
+                // A sector is written back with all that was in it at that moment.
+                if rng.random_bool(0.5) {
+                    let part = sector * SECTOR..memory.len().min((sector + 1) * SECTOR);
+                    disk[part.clone()].copy_from_slice(&memory[part]);
+                }
+            }
+        }
+        disk
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Node {
     Dir,
@@ -247,17 +289,8 @@ impl Disk {
     fn contents(&self, node: Node, keep_bytes: bool, rng: &mut StdRng) -> Option<Vec<u8>> {
         let Node::File(inode) = node else { return None };
         let inode = &self.inodes[inode];
-        let mut bytes = inode.synced.clone();
-        if keep_bytes && !inode.unsynced.is_empty() {
-            let kept = rng.random_range(0..=inode.unsynced.len());
-            for (_, edit) in &inode.unsynced[..kept] {
-                edit.apply(&mut bytes);
-            }
-            if let Some((_, edit)) = inode.unsynced.get(kept) {
-                edit.torn(rng).apply(&mut bytes);
-            }
-        }
-        Some(bytes)
+        let is_partial = keep_bytes && !inode.unsynced.is_empty();
+        Some(if is_partial { inode.in_part(rng) } else { inode.synced.clone() })
     }
 }
 

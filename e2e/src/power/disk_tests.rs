@@ -85,3 +85,26 @@ fn what_was_not_synced_may_survive_in_part_but_always_from_its_beginning() {
     }
     assert_eq!(seen, [0, 512, 600, 1024, 1200].into(), "whole writes and whole sectors");
 }
+
+#[test]
+fn what_is_written_over_synced_bytes_arrives_sector_by_sector_in_any_order() {
+    let begin = [open(1, "", false), open(2, "a", true), write(2, 0, &"-".repeat(2048))];
+    let synced = begin.into_iter().chain(sync(2, 1)).chain(sync(1, 2));
+    // The second write changes part of what the first one did.
+    let written = synced.chain([write(2, 0, &"a".repeat(2048)), write(2, 100, "b"), write(2, 2048, &"c".repeat(100))]);
+    let disk = disk(written);
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..500 {
+        let left = disk.after_cut(Fate::Lost, true, &mut StdRng::seed_from_u64(seed));
+        let bytes = String::from_utf8(left[Path::new("a")].clone().unwrap()).unwrap();
+        let (before, beyond) = bytes.split_at(2048);
+        assert!(beyond.chars().all(|c| c == 'c'));
+        let sectors = before.as_bytes().chunks(SECTOR).map(|sector| {
+            let kind = |byte: u8| sector.iter().all(|b| *b == byte || (*b == b'b' && byte == b'a'));
+            assert!(kind(b'-') || kind(b'a'), "a sector is written whole, and nothing overtakes what was there before it");
+            char::from(sector[0])
+        });
+        seen.insert(sectors.collect::<String>());
+    }
+    assert_eq!(seen.len(), 16, "{seen:?}");
+}

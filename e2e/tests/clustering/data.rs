@@ -14,6 +14,7 @@ use keelson_api::etcdserverpb::{
     AlarmMember, AlarmRequest, AlarmType, CompactionRequest, LeaseGrantRequest, MoveLeaderRequest, PutRequest, RangeRequest,
     RequestOp, TxnRequest,
 };
+use keelson_api::exit;
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::server::Server;
 use keelson_e2e::{program, wait};
@@ -99,7 +100,7 @@ async fn put(server: &Server) -> Result<String> {
 async fn a_member_with_other_data_than_most_does_not_start_when_it_looks_first() -> Result<()> {
     let (mut cluster, victim, id) = damaged(&["--feature-gates=InitialCorruptCheck=true"], a_follower).await?;
     cluster.members[victim].spawn()?;
-    ensure!(exit_code(&mut cluster.members[victim]).await? == 65, "{}", cluster.members[victim].log_tail());
+    ensure!(exit_code(&mut cluster.members[victim]).await? == exit::CORRUPT, "{}", cluster.members[victim].log_tail());
     let log = cluster.members[victim].log();
     ensure!(log.contains("found data inconsistency with peers") && log.contains(&format!("{id:x}")), "{log}");
 

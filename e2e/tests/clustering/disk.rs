@@ -1,9 +1,11 @@
-//! A leader whose disk hangs hands over when it is told to, and writes go on without it.
+//! Disks that hang: a leader hands over when it is told to, and writes go on without it; nothing is acknowledged that is
+//! on too few disks.
 
 use std::fs;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use keelson_e2e::chaos::stall::Stall;
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
@@ -54,5 +56,23 @@ async fn a_disk_that_hangs_for_a_moment_changes_nothing_and_by_default_no_leader
     fs::remove_file(&file)?;
     put.await?;
     ensure!(cluster.leader(&[0, 1, 2]).await? == leader);
+    cluster.agree(&[0, 1, 2]).await
+}
+
+/// The switch that other tests rely on: it holds up what it says, on every member.
+#[tokio::test]
+async fn while_no_disk_syncs_nothing_is_acknowledged() -> Result<()> {
+    let mut cluster = Cluster::prepared(Program::Keelson, 3, &[], None)?;
+    let stalls = cluster.members.iter_mut().map(Stall::install).collect::<Result<Vec<_>>>()?;
+    cluster.begin().await?;
+    let leader = cluster.leader(&[0, 1, 2]).await?;
+    cluster.put(leader, "before", "x").await?;
+    for hanging in [stalls.iter().collect::<Vec<_>>(), stalls[..2].iter().collect(), stalls[1..].iter().collect()] {
+        hanging.iter().try_for_each(|stall| stall.set(true))?;
+        let waited = tokio::time::timeout(Duration::from_secs(2), cluster.put(leader, "hanging", "x")).await;
+        ensure!(!matches!(waited, Ok(Ok(_))), "a write was acknowledged that {} disks of three had not synced", hanging.len());
+        hanging.iter().try_for_each(|stall| stall.set(false))?;
+        wait::until("writes go on", LIMIT, async || Ok(cluster.put(leader, "after", "x").await.is_ok())).await?;
+    }
     cluster.agree(&[0, 1, 2]).await
 }

@@ -1,32 +1,41 @@
 //! Members that lag so far behind that they are sent the whole state: once, twice in short order, with watches open,
-//! while files are rewritten, and without holding up the leader.
+//! while files are rewritten and history is compacted.
 
-use std::cell::Cell;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use bytes::Bytes;
+use keelson_api::etcdserverpb::kv_client::KvClient;
 use keelson_api::etcdserverpb::maintenance_client::MaintenanceClient;
 use keelson_api::etcdserverpb::watch_client::WatchClient;
 use keelson_api::etcdserverpb::watch_request::RequestUnion;
-use keelson_api::etcdserverpb::{DefragmentRequest, WatchCreateRequest, WatchRequest};
+use keelson_api::etcdserverpb::{CompactionRequest, DefragmentRequest, RangeRequest, WatchCreateRequest, WatchRequest};
+use keelson_e2e::chaos::network::Network;
+use keelson_e2e::cluster::Cluster;
+use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use keelson_e2e::wait;
 use tokio_stream::StreamExt;
 
 use super::{LIMIT, fill, limited, metrics, sum, three};
+use crate::ALONE;
 
 /// Entries are kept for a while for a member that was just sent a state, so a second one takes longer.
-const SECOND_LIMIT: Duration = Duration::from_secs(120);
+pub(super) const SECOND_LIMIT: Duration = Duration::from_secs(120);
 const VALUE: usize = 20_000;
 /// Between two lots of writes.
 const BREATH: Duration = Duration::from_millis(200);
+/// Revisions that a compaction leaves.
+const KEPT: i64 = 10;
 /// Written last of all.
 const LAST: &str = "seen/last";
 /// How long somebody may take who is asked for nothing that matters.
 const CALM: Duration = Duration::from_millis(500);
 const ARRIVED: &str = "taking the state that has arrived";
 
-fn arrivals(server: &Server) -> usize {
+pub(super) fn arrivals(server: &Server) -> usize {
     server.log().matches(ARRIVED).count()
 }
 
@@ -38,7 +47,7 @@ async fn offers(leader: &Server) -> Result<f64> {
 }
 
 /// Writes until the leader has let go of what a member lacks, and offers it the whole state.
-async fn write_past(leader: &Server, limit: Duration) -> Result<()> {
+pub(super) async fn write_past(leader: &Server, limit: Duration) -> Result<()> {
     let before = offers(leader).await?;
     wait::until("the leader offers its whole state", limit, async || {
         fill(leader, 0..100, VALUE).await?;
@@ -49,7 +58,7 @@ async fn write_past(leader: &Server, limit: Duration) -> Result<()> {
     .await
 }
 
-async fn arrives(server: &Server, times: usize) -> Result<()> {
+pub(super) async fn arrives(server: &Server, times: usize) -> Result<()> {
     wait::until("the state arrives", LIMIT, async || Ok(arrivals(server) >= times)).await
 }
 
@@ -90,9 +99,8 @@ async fn follow_once(url: &str, seen: &mut Vec<i64>) -> Result<bool> {
     Ok(false)
 }
 
-#[tokio::test]
-async fn a_watch_misses_and_repeats_nothing_when_its_member_gets_the_whole_state() -> Result<()> {
-    let cluster = three(&["--snapshot-count=100"]).await?;
+/// A watch through a member that is `off` until it lacks so much that it is sent the whole state.
+async fn a_watch_sees_everything(cluster: &Cluster, mut off: impl FnMut(usize, bool) -> Result<()>) -> Result<()> {
     let leader = cluster.leader(&[0, 1, 2]).await?;
     let away = (leader + 1) % 3;
     let watching = tokio::spawn(follow(cluster.members[away].client_url()));
@@ -100,14 +108,14 @@ async fn a_watch_misses_and_repeats_nothing_when_its_member_gets_the_whole_state
     for n in 0..20 {
         written.push(cluster.put(leader, &format!("seen/{n}"), "x").await?);
     }
-    cluster.members[away].pause(true)?;
+    off(away, true)?;
     for n in 20..40 {
         written.push(cluster.put(leader, &format!("seen/{n}"), "x").await?);
         fill(&cluster.members[leader], 0..20, VALUE).await?;
     }
     write_past(&cluster.members[leader], LIMIT).await?;
     written.push(cluster.put(leader, LAST, "x").await?);
-    cluster.members[away].pause(false)?;
+    off(away, false)?;
     let seen = tokio::time::timeout(SECOND_LIMIT, watching).await.context("the watch does not come to its end")???;
     ensure!(seen == written, "the watch saw {seen:?} of {written:?}");
     ensure!(arrivals(&cluster.members[away]) == 1, "it caught up from the log");
@@ -115,10 +123,77 @@ async fn a_watch_misses_and_repeats_nothing_when_its_member_gets_the_whole_state
 }
 
 #[tokio::test]
-async fn two_states_in_short_order_arrive_while_everybody_rewrites_their_files() -> Result<()> {
-    let mut cluster = three(&["--snapshot-count=100"]).await?;
+async fn a_watch_misses_and_repeats_nothing_when_its_member_gets_the_whole_state() -> Result<()> {
+    let cluster = three(&["--snapshot-count=100"]).await?;
+    a_watch_sees_everything(&cluster, |away, is_off| cluster.members[away].pause(is_off)).await
+}
+
+/// 15271: the member goes on serving while it is cut off, and its watch may not go back when it is sent the state.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_goes_on_when_its_member_was_cut_off_and_gets_the_whole_state() -> Result<()> {
+    let _alone = ALONE.lock().await;
+    let mut network = Network::new(3)?;
+    let mut cluster = Cluster::seated(Program::under_test()?, &network, &["--snapshot-count=100"])?;
+    cluster.begin().await?;
+    let cut_off = |away: usize, is_off: bool| {
+        if !is_off {
+            return network.heal();
+        }
+        for other in (0..3).filter(|other| *other != away) {
+            network.cut(away, other)?;
+            network.cut(other, away)?;
+        }
+        Ok(())
+    };
+    a_watch_sees_everything(&cluster, cut_off).await
+}
+
+/// Compacts through one member to what was there a few revisions ago, again and again until it is told to end. Answers
+/// how often.
+async fn compact(url: String, end: Arc<AtomicBool>) -> Result<usize> {
+    let mut kv = KvClient::connect(url).await?;
+    let (mut compacted, mut times) = (0, 0);
+    while !end.load(Ordering::Relaxed) {
+        let range = RangeRequest { key: "newest".into(), ..Default::default() };
+        let newest = kv.range(limited(range)).await?.into_inner().header.context("a header")?.revision;
+        if newest - KEPT > compacted {
+            compacted = newest - KEPT;
+            kv.compact(limited(CompactionRequest { revision: compacted, physical: false })).await?;
+            times += 1;
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+    Ok(times)
+}
+
+/// What a watch of everything from a revision on tells: each key with its revision up to `newest`, or the compaction that
+/// the watch was canceled for.
+async fn told_from(server: &Server, start_revision: i64, newest: i64) -> Result<(Vec<(i64, Bytes)>, i64)> {
+    let create = WatchCreateRequest { key: "\0".into(), range_end: "\0".into(), start_revision, ..Default::default() };
+    let requests = tokio_stream::once(WatchRequest { request_union: Some(RequestUnion::CreateRequest(create)) });
+    let mut client = WatchClient::connect(server.client_url()).await?.max_decoding_message_size(1 << 30);
+    let mut answers = client.watch(requests.chain(tokio_stream::pending())).await?.into_inner();
+    let mut told: Vec<(i64, Bytes)> = Vec::new();
+    while told.last().is_none_or(|(at, _)| *at < newest) {
+        let answer = tokio::time::timeout(LIMIT, answers.message()).await.context("the watch has stalled")??;
+        let answer = answer.context("the watch goes on")?;
+        if answer.canceled {
+            return Ok((told, answer.compact_revision));
+        }
+        told.extend(answer.events.into_iter().filter_map(|event| event.kv).map(|kv| (kv.mod_revision, kv.key)));
+    }
+    Ok((told, 0))
+}
+
+/// The removal of what is compacted is slow here: both states are made in the middle of it.
+#[tokio::test]
+async fn two_states_in_short_order_arrive_while_everybody_compacts_and_rewrites_their_files() -> Result<()> {
+    let flags = ["--snapshot-count=100", "--compaction-batch-limit=1", "--compaction-sleep-interval=10ms"];
+    let mut cluster = three(&flags).await?;
     let leader = cluster.leader(&[0, 1, 2]).await?;
     let away = (leader + 1) % 3;
+    let end = Arc::new(AtomicBool::new(false));
+    let compacting = tokio::spawn(compact(cluster.members[leader].client_url(), end.clone()));
     let urls: Vec<String> = cluster.members.iter().map(Server::client_url).collect();
     let rewriting = tokio::spawn(async move {
         let mut interval = tokio::time::interval(Duration::from_millis(100));
@@ -139,45 +214,23 @@ async fn two_states_in_short_order_arrive_while_everybody_rewrites_their_files()
         arrives(&cluster.members[away], times).await.with_context(|| format!("time {times}"))?;
     }
     rewriting.abort();
-    cluster.put(leader, "last", "x").await?;
+    end.store(true, Ordering::Relaxed);
+    let times = compacting.await??;
+    ensure!(times > 2, "there were {times} compactions: that tries little");
+    let last = cluster.put(leader, "last", "x").await?;
     wait::until("it has caught up", LIMIT, async || Ok(cluster.get(away, "last").await.is_ok_and(|v| v.is_some()))).await?;
     cluster.agree(&[0, 1, 2]).await?;
+    let compacted = cluster.hashes(&[leader], 0).await?[0].compact_revision;
+    ensure!(compacted > 1, "nothing is compacted");
+    let story = told_from(&cluster.members[leader], compacted, last).await?;
+    ensure!(story.0.len() > 1 && story.1 == 0, "the oldest that can be watched is refused: {story:?}");
+    for member in &cluster.members {
+        ensure!(told_from(member, compacted, last).await? == story, "{} tells another story", member.name());
+        let older = told_from(member, compacted - 1, last).await?;
+        ensure!(older == (Vec::new(), compacted), "{} tells of what is compacted: {older:?}", member.name());
+    }
     // It can be started from what it got.
     cluster.members[away].stop().await?;
     cluster.members[away].restart().await?;
-    cluster.agree(&[0, 1, 2]).await
-}
-
-#[tokio::test]
-async fn the_leader_keeps_its_pace_while_a_member_catches_up() -> Result<()> {
-    let mut cluster = three(&["--snapshot-count=100"]).await?;
-    let leader = cluster.leader(&[0, 1, 2]).await?;
-    let away = (leader + 1) % 3;
-    cluster.members[away].kill();
-    write_past(&cluster.members[leader], LIMIT).await?;
-    cluster.members[away].spawn()?;
-    let begun = Instant::now();
-    let caught_up = Cell::new(false);
-    let catching_up = async {
-        let serves = wait::until("it has caught up", LIMIT, async || Ok(cluster.get(away, "pace").await.is_ok())).await;
-        caught_up.set(true);
-        serves
-    };
-    let writing = async {
-        let (mut slowest, mut puts) = (Duration::ZERO, 0);
-        while !caught_up.get() {
-            let asked = Instant::now();
-            cluster.put(leader, "pace", &puts.to_string()).await?;
-            slowest = slowest.max(asked.elapsed());
-            puts += 1;
-        }
-        anyhow::Ok((slowest, puts))
-    };
-    let (serves, written) = tokio::join!(catching_up, writing);
-    serves.with_context(|| cluster.members[away].log_tail())?;
-    let (slowest, puts) = written?;
-    println!("caught up within {:?}, {puts} writes meanwhile, the slowest took {slowest:?}", begun.elapsed());
-    ensure!(puts > 0 && slowest < Duration::from_secs(2), "{puts} writes, the slowest took {slowest:?}");
-    ensure!(arrivals(&cluster.members[away]) == 1, "it caught up from the log");
     cluster.agree(&[0, 1, 2]).await
 }

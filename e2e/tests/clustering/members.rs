@@ -11,6 +11,7 @@ use keelson_api::etcdserverpb::{
     MemberAddRequest, MemberListRequest, MemberPromoteRequest, MemberRemoveRequest, MemberUpdateRequest, MoveLeaderRequest,
     PutRequest, RangeRequest,
 };
+use keelson_api::exit;
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
 use keelson_e2e::wait;
@@ -114,6 +115,8 @@ async fn urls_of_a_member_can_be_changed_and_are_told_by_all() -> Result<()> {
 async fn members_are_told_over_http_on_the_peer_port_only() -> Result<()> {
     for program in [Program::Etcd, Program::under_test()?] {
         let cluster = Cluster::start(program, 1, &[]).await?;
+        let version = http(&cluster.members[0].peer_url(), "/version").await?;
+        ensure!(version.contains("200 OK") && version.contains("\"etcdserver\":\"3.7.3\""), "{version}");
         let told = http(&cluster.members[0].peer_url(), "/members").await?;
         ensure!(
             told.contains("200 OK") && told.contains(&format!("\"peerURLs\":[\"{}\"]", cluster.members[0].peer_url())),
@@ -124,6 +127,48 @@ async fn members_are_told_over_http_on_the_peer_port_only() -> Result<()> {
         let told = http(&cluster.members[0].client_url(), "/members").await?;
         ensure!(told.contains("404"), "{told}");
     }
+    // etcd tells its health on client ports only.
+    let cluster = Cluster::start(Program::Keelson, 1, &[]).await?;
+    let health = http(&cluster.members[0].peer_url(), "/health").await?;
+    ensure!(health.contains("200 OK") && health.contains("\"health\":\"true\""), "{health}");
+    Ok(())
+}
+
+/// Changes that a young cluster refuses, that a flag allows, or that another flag sets the limit of.
+async fn under_flags(program: Program) -> Result<Vec<(&'static str, String)>> {
+    let mut said_of = Vec::new();
+    let url = |number: u16| format!("http://127.0.0.1:{number}");
+    let mut cluster = Cluster::start(program, 1, &[]).await?;
+    let only = cluster.id(0).await?;
+    cluster.add(0, false).await?;
+    let mut members = client(&cluster, 0).await?;
+    said_of.push(("add one more while the last one has not come", said(members.member_add(add(&[&url(1)], false)).await)));
+    said_of.push(("remove the only one that has", said(members.member_remove(limited(MemberRemoveRequest { id: only })).await)));
+
+    let cluster = Cluster::start(program, 1, &["--max-learners=2"]).await?;
+    let mut members = client(&cluster, 0).await?;
+    for number in 1..=3 {
+        said_of.push(("add a learner of two that may be", said(members.member_add(add(&[&url(number)], true)).await)));
+    }
+
+    let mut cluster = Cluster::start(program, 3, &["--strict-reconfig-check=false"]).await?;
+    let leader = cluster.leader(&[0, 1, 2]).await?;
+    cluster.members[(leader + 1) % 3].kill();
+    let mut members = client(&cluster, leader).await?;
+    said_of.push(("add where nobody looks at who is there", said(members.member_add(add(&[&url(1)], false)).await)));
+    Ok(said_of)
+}
+
+#[tokio::test]
+async fn flags_decide_how_strictly_changes_are_looked_at_as_in_etcd() -> Result<()> {
+    let etcd = under_flags(Program::Etcd).await.context("etcd")?;
+    let keelson = under_flags(Program::under_test()?).await.context("the server under test")?;
+    for (theirs, ours) in etcd.iter().zip(&keelson) {
+        ensure!(theirs == ours, "etcd: {theirs:?}, the server under test: {ours:?}");
+    }
+    let words: Vec<&str> = etcd.iter().map(|(_, said)| said.as_str()).collect();
+    ensure!(words[0].contains("not enough started members") && words[1].contains("not enough started members"), "{words:?}");
+    ensure!(words[3] == "accepted" && words[4].contains("too many learner members") && words[5] == "accepted", "{words:?}");
     Ok(())
 }
 
@@ -138,7 +183,7 @@ async fn a_member_that_was_removed_while_it_was_down_is_told_so_when_it_comes_ba
     for time in ["first", "second"] {
         cluster.members[removed].spawn()?;
         ensure!(
-            exit_code(&mut cluster.members[removed]).await? == 67,
+            exit_code(&mut cluster.members[removed]).await? == exit::REMOVED,
             "the {time} time: {}",
             cluster.members[removed].log_tail()
         );
@@ -170,7 +215,7 @@ async fn one_of_two_voters_is_removed_and_the_other_goes_on() -> Result<()> {
     let id = cluster.id(removed).await?;
     // The one that goes has to stay until its vote is no longer counted.
     cluster.remove(leader, id).await?;
-    ensure!(exit_code(&mut cluster.members[removed]).await? == 67, "{}", cluster.members[removed].log_tail());
+    ensure!(exit_code(&mut cluster.members[removed]).await? == exit::REMOVED, "{}", cluster.members[removed].log_tail());
     cluster.put(leader, "alone", "x").await?;
     cluster.members[leader].stop().await?;
     cluster.members[leader].restart().await?;
@@ -221,7 +266,7 @@ async fn a_member_is_replaced_under_load_and_nothing_that_was_acknowledged_is_lo
         .collect();
 
     cluster.remove(by, old_id).await?;
-    ensure!(exit_code(&mut cluster.members[old]).await? == 67);
+    ensure!(exit_code(&mut cluster.members[old]).await? == exit::REMOVED);
     let (new, new_id) = cluster.add(by, false).await?;
     // The flags name members that are there, and no others.
     let named: Vec<String> =
@@ -253,7 +298,7 @@ async fn a_removed_leader_leaves_after_the_others_have_another() -> Result<()> {
     let others: Vec<usize> = (0..3).filter(|n| *n != leader).collect();
     let id = cluster.id(leader).await?;
     cluster.remove(others[0], id).await?;
-    ensure!(exit_code(&mut cluster.members[leader]).await? == 67, "{}", cluster.members[leader].log_tail());
+    ensure!(exit_code(&mut cluster.members[leader]).await? == exit::REMOVED, "{}", cluster.members[leader].log_tail());
     cluster.put(others[1], "without", "it").await?;
     ensure!(others.contains(&cluster.leader(&others).await?));
     cluster.agree(&others).await
@@ -278,7 +323,7 @@ async fn an_empty_volume_is_refused_by_the_others_when_nobody_could_be_asked_fir
     for other in &others {
         cluster.members[*other].pause(false)?;
     }
-    ensure!(exit_code(&mut cluster.members[lost]).await? == 66, "{}", cluster.members[lost].log_tail());
+    ensure!(exit_code(&mut cluster.members[lost]).await? == exit::DATA_GONE, "{}", cluster.members[lost].log_tail());
     wait::until("the others go on", LIMIT, async || Ok(cluster.get(others[0], "kept").await.is_ok_and(|v| v.is_some()))).await?;
     cluster.agree(&others).await
 }

@@ -1,14 +1,23 @@
 //! Clusters as people run them: members that come and go, lag, differ, hang, and are cut off from each other. What
 //! can be compared is compared with three members of etcd.
 
+mod addresses;
+mod broken_transfer;
+mod burden;
+mod clock;
+mod crashes;
+mod cut;
 mod data;
 mod disk;
 mod failover;
-mod history;
+mod five;
 mod lagging;
 mod leader;
 mod learner;
+mod leases;
 mod members;
+mod progress;
+mod refused;
 mod strays;
 mod upgrade;
 
@@ -23,6 +32,7 @@ use keelson_e2e::cluster::Cluster;
 use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use keelson_e2e::wait;
+use rand::RngCore;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tonic::{Request, Status};
@@ -84,11 +94,11 @@ pub fn sum(metrics: &BTreeMap<String, f64>, name: &str) -> Option<f64> {
 }
 
 /// Waits until a server that must end by itself has, and says with which code.
-async fn exit_code(server: &mut Server) -> Result<i32> {
+async fn exit_code(server: &mut Server) -> Result<u8> {
     let mut code = None;
     wait::until("the process ends", LIMIT, async || {
         if let Some(status) = server.exit_status()? {
-            code = Some(status.code().context("it was not killed")?);
+            code = Some(u8::try_from(status.code().context("it was not killed")?)?);
         }
         Ok(code.is_some())
     })
@@ -99,10 +109,23 @@ async fn exit_code(server: &mut Server) -> Result<i32> {
 
 /// Writes through one member, many at a time: enough for the others to be sent a whole state, if `bytes` are.
 async fn fill(server: &Server, keys: std::ops::Range<usize>, value_bytes: usize) -> Result<()> {
+    fill_with(server, keys, || vec![b'v'; value_bytes]).await
+}
+
+/// The same with values that do not get smaller by being compressed: a state that takes its time to be sent.
+async fn fill_randomly(server: &Server, keys: std::ops::Range<usize>, value_bytes: usize) -> Result<()> {
+    let random = || {
+        let mut value = vec![0; value_bytes];
+        rand::rng().fill_bytes(&mut value);
+        value
+    };
+    fill_with(server, keys, random).await
+}
+
+async fn fill_with(server: &Server, keys: std::ops::Range<usize>, value: impl Fn() -> Vec<u8>) -> Result<()> {
     let kv = KvClient::connect(server.client_url()).await?;
-    let value = vec![b'v'; value_bytes];
     let puts = keys.map(|n| {
-        let (mut kv, value) = (kv.clone(), value.clone());
+        let (mut kv, value) = (kv.clone(), value());
         async move {
             let put = PutRequest { key: format!("fill/{}", n % 500).into(), value: value.into(), ..Default::default() };
             kv.put(limited(put)).await

@@ -7,20 +7,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use keelson_api::format;
+use keelson_api::etcdserverpb::MemberListRequest;
+use keelson_api::etcdserverpb::cluster_client::ClusterClient;
 use keelson_api::keelson::Command;
 use keelson_api::keelson::command::Action;
+use keelson_api::{exit, format};
 use keelson_e2e::cluster::Cluster;
 use keelson_e2e::node::Load;
+use keelson_e2e::program::Program;
 use keelson_e2e::server::Server;
 use keelson_e2e::wait;
 use keelson_storage::LogStore;
 use prost::Message;
 
-use super::{LIMIT, exit_code, http, three};
+use super::{LIMIT, exit_code, http, limited, three};
 
-/// How a process ends that is too old for its data or its cluster.
-const TOO_OLD: i32 = 68;
 /// Writes of each client between one step and the next.
 const WRITES: u64 = 20;
 /// Bytes of a log entry before its first command: kind, term, and the name of the batch.
@@ -73,7 +74,7 @@ async fn is_refused(server: &mut Server, format: u32, saying: &str) -> Result<()
     build(server, format);
     let before = server.log().len();
     server.spawn()?;
-    ensure!(exit_code(server).await? == TOO_OLD, "{}", server.log_tail());
+    ensure!(exit_code(server).await? == exit::TOO_OLD, "{}", server.log_tail());
     server.kill();
     let log = server.log().split_off(before);
     ensure!(log.contains(saying) && log.contains(format::ADVICE), "it does not say {saying:?}: {log}");
@@ -189,5 +190,40 @@ async fn a_member_that_goes_back_behind_the_others_backs_is_refused_and_skips_no
         cluster.members[1].restart().await?;
         is_written_down(&cluster.members[1], new).await?;
     }
+    cluster.agree(&[0, 1, 2]).await
+}
+
+/// 19557, 20967: who was removed before an upgrade is in no list after it, on no member, and does not come back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_was_removed_before_an_upgrade_is_gone_after_it() -> Result<()> {
+    let new = next();
+    let mut cluster = Cluster::start(Program::Keelson, 4, &[]).await?;
+    let removed = 3;
+    let id = cluster.id(removed).await?;
+    cluster.members[removed].stop().await?;
+    cluster.remove(0, id).await?;
+    let before = cluster.list(0).await?;
+    ensure!(before.len() == 3 && before.iter().all(|member| member.id != id));
+    for number in 0..3 {
+        roll(&mut cluster, number, new).await?;
+    }
+    wait::until("the format rises", LIMIT, async || all_have(&cluster, &[0, 1, 2], new).await).await?;
+    // Once more, from what each has written down after the upgrade.
+    for number in 0..3 {
+        cluster.members[number].stop().await?;
+        cluster.members[number].restart().await?;
+    }
+    for number in 0..3 {
+        let mut members = ClusterClient::connect(cluster.members[number].client_url()).await?;
+        for linearizable in [false, true] {
+            let list = members.member_list(limited(MemberListRequest { linearizable })).await?.into_inner().members;
+            ensure!(list == before, "member {number} lists {list:?}, not {before:?}");
+        }
+        let told = http(&cluster.members[number].peer_url(), "/members").await?;
+        ensure!(!told.contains(&format!("\"id\":{id}")), "member {number} tells of it on the peer port: {told}");
+    }
+    build(&mut cluster.members[removed], new);
+    cluster.members[removed].spawn()?;
+    ensure!(exit_code(&mut cluster.members[removed]).await? == exit::REMOVED, "{}", cluster.members[removed].log_tail());
     cluster.agree(&[0, 1, 2]).await
 }

@@ -1,6 +1,8 @@
 //! Calls of one request and one answer, good ones and bad ones.
 
 use anyhow::Result;
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use hyper::Method;
 
 use super::{Answer, Both};
@@ -183,5 +185,28 @@ async fn large_values_pass_up_to_the_limit_of_a_request() -> Result<()> {
     }
     let [expected, answered] = both.post("/v3/kv/range", r#"{"key":"Zm9v"}"#).await?;
     assert!(expected == answered, "large values differ");
+    Ok(())
+}
+
+#[tokio::test]
+async fn large_answers_are_the_same() -> Result<()> {
+    let both = Both::start(&[]).await?;
+    let lease = r#"{"TTL":1000,"ID":7}"#;
+    both.post("/v3/lease/grant", lease).await?;
+    for key in 'a'..='z' {
+        let (key, value) = (BASE64_STANDARD.encode(format!("large/{key}")), BASE64_STANDARD.encode(vec![key as u8; 90_000]));
+        both.post("/v3/kv/put", &format!(r#"{{"key":"{key}","value":"{value}","lease":7}}"#)).await?;
+    }
+    let all = r#"{"key":"AA==","range_end":"AA=="}"#;
+    let nested = format!(r#"{{"success":[{{"request_range":{all}}}]}}"#);
+    let twice = format!(r#"{{"success":[{{"request_range":{all}}},{{"request_txn":{nested}}}]}}"#);
+    let some = r#"{"key":"AA==","range_end":"AA==","limit":20,"sort_order":"DESCEND"}"#;
+    let gone = r#"{"key":"AA==","range_end":"AA==","prev_kv":true}"#;
+    let (range, txn, delete) = ("/v3/kv/range", "/v3/kv/txn", "/v3/kv/deleterange");
+    for (path, body) in [(range, all), (range, some), (txn, twice.as_str()), (delete, gone), (range, all)] {
+        let [expected, answered] = both.post(path, body).await?;
+        assert!(expected == answered, "{path} {body}");
+        assert_eq!(expected.status, 200);
+    }
     Ok(())
 }

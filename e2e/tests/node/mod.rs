@@ -10,6 +10,7 @@ mod on_a_node {
     mod grows;
     mod halts;
     mod heals;
+    mod issues;
     mod loses;
     mod neighbours;
     mod pauses;

@@ -3,6 +3,8 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use keelson_api::authpb::UserAddOptions;
 use keelson_api::etcdserverpb::{AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserDeleteRequest};
 use keelson_e2e::program::Program;
@@ -43,6 +45,25 @@ async fn signing_in_is_refused_in_etcds_words() -> Result<()> {
         ensure!(change_password(&root, "ann", "").await == "accepted");
         ensure!(sign_in("ann", "").await == failed);
     }
+    Ok(())
+}
+
+/// etcd takes it, and computes for hours when somebody signs in.
+#[tokio::test]
+async fn a_hash_that_would_take_hours_to_compare_is_refused() -> Result<()> {
+    let server = Server::start(Program::under_test()?, FLAGS).await?;
+    let root = ask_for_users(&server).await?;
+    let change = async |cost: &str| {
+        let hash = format!("$2a${cost}$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW");
+        let hashed_password = BASE64_STANDARD.encode(hash);
+        let request = AuthUserChangePasswordRequest { name: "ann".into(), password: String::new(), hashed_password };
+        said(root.auth().user_change_password(root.ask(request)).await)
+    };
+    let refused = change("31").await;
+    ensure!(refused.starts_with("InvalidArgument: keelson: ") && refused.contains("--bcrypt-cost"), "{refused}");
+    ensure!(said(root.signed_in("ann", PASSWORD).await) == "accepted", "the password of before is gone");
+    ensure!(change("05").await == "accepted");
+    ensure!(said(root.signed_in("ann", "U*U").await) == "accepted");
     Ok(())
 }
 

@@ -22,11 +22,14 @@ use rand::{RngExt, SeedableRng};
 use super::host::{Host, State};
 use super::net::Time;
 use super::truth::{Changes, Shared};
+use crate::lessor::{Lessor, Renewal};
 use crate::node::Node;
 
 const CLIENTS: usize = 8;
 const KEYS: u32 = 8;
-const LEASES: i64 = 4;
+/// Leases that are used at a time, and the longest time of one in seconds.
+const LEASES: usize = 8;
+const TTL: i64 = 3;
 /// Milliseconds after which nobody waits any more.
 const PATIENCE: Time = 2500;
 /// How likely an idle client asks for something within a millisecond.
@@ -54,6 +57,10 @@ enum Ask {
     },
     Grant {
         id: i64,
+        ttl: i64,
+    },
+    Renew {
+        id: i64,
     },
     Revoke {
         id: i64,
@@ -70,6 +77,12 @@ enum Told {
         revision: i64,
         state: BTreeMap<Bytes, Bytes>,
     },
+    /// The lease lives on for so many seconds.
+    Lives {
+        ttl: i64,
+    },
+    /// There is no such lease.
+    Gone,
     /// Something that changes no key was done.
     Done,
     /// Refused, or lost on the way.
@@ -91,6 +104,9 @@ pub(super) struct Clients {
     rng: SmallRng,
     waiting: Vec<Option<Waiting>>,
     values: u64,
+    /// Leases in use. Each grant takes the next id, and the place of another.
+    leases: [i64; LEASES],
+    granted: i64,
     now: Time,
     /// Set at the end: no new questions, but one put through every member until it is answered.
     last: Option<BTreeMap<u64, Option<Waiting>>>,
@@ -105,7 +121,7 @@ fn put(key: &Bytes, value: &Bytes) -> RequestOp {
 impl Ask {
     fn action(&self) -> Option<Action> {
         Some(match self {
-            Self::Read => return None,
+            Self::Read | Self::Renew { .. } => return None,
             Self::Put { key, value, lease } => {
                 Action::Put(PutRequest { key: key.clone(), value: value.clone(), lease: *lease, ..Default::default() })
             }
@@ -122,7 +138,7 @@ impl Ask {
                 failure: vec![put(key, missing)],
             }),
             Self::Compact { revision } => Action::Compact(CompactionRequest { revision: *revision, physical: false }),
-            Self::Grant { id } => Action::LeaseGrant(LeaseGrant { id: *id, ttl: 60 }),
+            Self::Grant { id, ttl } => Action::LeaseGrant(LeaseGrant { id: *id, ttl: *ttl }),
             Self::Revoke { id } => Action::LeaseRevoke(LeaseRevoke { id: *id, expired_in_term: 0 }),
         })
     }
@@ -136,7 +152,7 @@ impl Ask {
             Self::Put { key, value, .. } => one(key, Some(value)),
             Self::Delete { key } => one(key, None),
             Self::Either { key, there, missing } => one(key, Some(there)) || one(key, Some(missing)),
-            Self::Read | Self::Compact { .. } | Self::Grant { .. } | Self::Revoke { .. } => true,
+            Self::Read | Self::Compact { .. } | Self::Grant { .. } | Self::Renew { .. } | Self::Revoke { .. } => true,
         }
     }
 }
@@ -145,7 +161,14 @@ fn at(header: Option<ResponseHeader>) -> i64 {
     header.map_or(0, |h| h.revision)
 }
 
-async fn answer(node: &Node, state: &State, ask: &Ask) -> Result<Told, Error> {
+async fn answer(node: &Node, state: &State, lessor: &Lessor, ask: &Ask) -> Result<Told, Error> {
+    if let Ask::Renew { id } = ask {
+        return Ok(match node.renew_lease(lessor, *id).await? {
+            Renewal::Renewed(ttl) => Told::Lives { ttl },
+            Renewal::NotFound => Told::Gone,
+            Renewal::Ending(_) => Told::Failed,
+        });
+    }
     let Some(action) = ask.action() else {
         node.read_barrier().await?;
         let range = KeyRange::Span(Vec::new(), None);
@@ -158,6 +181,7 @@ async fn answer(node: &Node, state: &State, ask: &Ask) -> Result<Told, Error> {
         Reply::Put(r) => Told::Wrote { revision: at(r.header), changed: true },
         Reply::Txn(r) => Told::Wrote { revision: at(r.header), changed: true },
         Reply::DeleteRange(r) => Told::Wrote { revision: at(r.header), changed: r.deleted > 0 },
+        Reply::LeaseGrant { ttl, .. } => Told::Lives { ttl },
         _ => Told::Done,
     })
 }
@@ -165,7 +189,17 @@ async fn answer(node: &Node, state: &State, ask: &Ask) -> Result<Told, Error> {
 impl Clients {
     pub(super) fn new(truth: Shared, seed: u64) -> Self {
         let rng = SmallRng::seed_from_u64(seed);
-        Self { truth, rng, waiting: (0..CLIENTS).map(|_| None).collect(), values: 0, now: 0, last: None, heard: Vec::new() }
+        Self {
+            truth,
+            rng,
+            waiting: (0..CLIENTS).map(|_| None).collect(),
+            values: 0,
+            leases: [0; LEASES],
+            granted: 0,
+            now: 0,
+            last: None,
+            heard: Vec::new(),
+        }
     }
 
     /// Hears what has been answered, then asks for more: what is asked now was asked after that.
@@ -200,29 +234,42 @@ impl Clients {
         Bytes::from(format!("v{}", self.values))
     }
 
+    fn lease(&mut self) -> i64 {
+        self.leases[self.rng.random_range(0..LEASES)]
+    }
+
     fn draw(&mut self) -> Ask {
         let key = Bytes::from(format!("key{}", self.rng.random_range(0..KEYS)));
         match self.rng.random_range(0..100) {
             0..40 => Ask::Put { key, value: self.value(), lease: 0 },
-            40..45 => Ask::Put { key, value: self.value(), lease: self.rng.random_range(1..=LEASES) },
+            40..45 => Ask::Put { key, value: self.value(), lease: self.lease() },
             45..55 => Ask::Delete { key },
             55..65 => Ask::Either { key, there: self.value(), missing: self.value() },
-            65..93 => Ask::Read,
-            93..95 => {
+            65..88 => Ask::Read,
+            88..90 => {
                 let told = self.truth.lock().told;
                 Ask::Compact { revision: (told - self.rng.random_range(0..40)).max(1) }
             }
-            95..98 => Ask::Grant { id: self.rng.random_range(1..=LEASES) },
-            _ => Ask::Revoke { id: self.rng.random_range(1..=LEASES) },
+            90..92 => {
+                self.granted += 1;
+                let place = self.rng.random_range(0..LEASES);
+                self.leases[place] = self.granted;
+                Ask::Grant { id: self.granted, ttl: self.rng.random_range(1..=TTL) }
+            }
+            92..99 => Ask::Renew { id: self.lease() },
+            _ => Ask::Revoke { id: self.lease() },
         }
     }
 
     fn ask(&self, host: &Host, ask: Ask) -> Option<Waiting> {
-        let (node, state, runtime) = (host.node()?, host.state()?, host.runtime()?);
+        let (node, state, lessor, runtime) = (host.node()?, host.state()?, host.lessor()?, host.runtime()?);
+        if let Ask::Revoke { id } = ask {
+            self.truth.lock().give_up(id);
+        }
         let told: Arc<Mutex<Option<Told>>> = Arc::default();
         let (slot, question) = (told.clone(), ask.clone());
         runtime.spawn(async move {
-            let answered = answer(&node, &state, &question).await.unwrap_or(Told::Failed);
+            let answered = answer(&node, &state, &lessor, &question).await.unwrap_or(Told::Failed);
             *slot.lock() = Some(answered);
         });
         let floor = self.truth.lock().told;
@@ -240,7 +287,7 @@ impl Clients {
             return false;
         };
         let mut truth = self.truth.lock();
-        let (ask, member, floor) = (&waiting.ask, waiting.member, waiting.floor);
+        let (ask, member, floor, since) = (&waiting.ask, waiting.member, waiting.floor, waiting.since);
         let mut wrote = false;
         match told {
             Told::Wrote { revision, changed } => {
@@ -258,6 +305,19 @@ impl Clients {
                 let right = truth.state(revision);
                 if state != right {
                     truth.breaks(format!("member {member} read {state:?} at revision {revision}, which was {right:?}"));
+                }
+            }
+            Told::Lives { ttl } => match ask {
+                Ask::Grant { id, .. } => truth.lives(*id, since, ttl),
+                Ask::Renew { id } => {
+                    truth.lives(*id, since, ttl);
+                    truth.renewals += 1;
+                }
+                _ => truth.breaks(format!("{ask:?} was answered with a lease")),
+            },
+            Told::Gone => {
+                if let Ask::Renew { id } = ask {
+                    truth.is_gone(*id, since);
                 }
             }
             Told::Done | Told::Failed => {}

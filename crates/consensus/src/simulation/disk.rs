@@ -1,4 +1,4 @@
-//! A disk that takes its time, and loses in a crash what was not synced: what was written may be kept in part, always
+//! A disk that takes its time, fails, and loses in a crash what was not synced: what was written may be kept in part, always
 //! from its beginning, since a log is written in order.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -18,6 +18,8 @@ use crate::disk::{Done, LogDisk};
 /// Microseconds that a write and a sync take when nothing is wrong, at most.
 const WRITE: u64 = 300;
 const SYNC: u64 = 3000;
+/// What a failed disk says.
+pub(super) const FAILED: &str = "the simulated disk has failed";
 
 #[derive(Clone, Debug, Default)]
 struct Rows {
@@ -68,6 +70,18 @@ struct Inner {
     at_once: bool,
     /// It says that everything is durable, and syncs nothing: to see that this is found out.
     lies: bool,
+    /// The next sync fails, and everything after it.
+    fails: bool,
+    /// That has come to pass.
+    has_failed: bool,
+}
+
+impl Inner {
+    /// Whether these operations fail: then nobody knows what of them is on disk.
+    fn fail(&mut self, ops: &[(Op, Done)]) -> bool {
+        self.has_failed |= self.fails && ops.iter().any(|(op, _)| op.needs_sync());
+        self.has_failed
+    }
 }
 
 /// One member's log disk; clones share it. It outlives the member's process.
@@ -101,6 +115,13 @@ impl SimDisk {
                 continue;
             }
             tokio::time::sleep(Duration::from_micros(rng.random_range(0..WRITE))).await;
+            if self.inner.lock().fail(&ops) {
+                for (op, done) in ops {
+                    self.inner.lock().unsynced.push(op);
+                    done(Err(LogError(FAILED.into())));
+                }
+                continue;
+            }
             let mut dones = Vec::new();
             let mut needs_sync = false;
             let stall = {
@@ -127,6 +148,15 @@ impl SimDisk {
         self.inner.lock().stall = more;
     }
 
+    /// Lets the next sync fail. Who is told of that must write no more, and end.
+    pub(super) fn fail_next(&self) {
+        self.inner.lock().fails = true;
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.inner.lock().has_failed
+    }
+
     /// The process is gone. A power cut also takes of what was written all from some point on.
     pub(super) fn crash(&self, rng: &mut SmallRng, power: bool) {
         let queue = {
@@ -136,6 +166,7 @@ impl SimDisk {
             inner.written = inner.durable.clone();
             inner.at_once = true;
             inner.stall = Duration::ZERO;
+            (inner.fails, inner.has_failed) = (false, false);
             inner.lazy.clear();
             std::mem::take(&mut inner.queue)
         };

@@ -9,7 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
-use keelson_api::keelson::peer;
+use keelson_api::Error;
+use keelson_api::keelson::command::Action;
+use keelson_api::keelson::{Command, LeaseRevoke, peer};
+use keelson_mvcc::watch::Hub;
 use keelson_mvcc::{Backend, MemoryBackend, ReadMode, Table};
 use keelson_state::{APPLIED, Machine, Position};
 use parking_lot::Mutex;
@@ -19,11 +22,12 @@ use rand::rngs::SmallRng;
 use tokio::runtime::Runtime;
 use tokio::sync::mpsc;
 
-use super::disk::SimDisk;
+use super::disk::{FAILED, SimDisk};
 use super::net::{Call, Delivery, Frozen, Net, Reply, SimTransport, Time};
 use super::truth::{Shared, Witness};
 use crate::disk::LogDisk;
 use crate::fit::fit_log;
+use crate::lessor::Lessor;
 use crate::node::{Around, Node, NodeOptions};
 use crate::snapshot::{Checkpoint, MakeCheckpoint};
 use crate::transport::PeerError;
@@ -35,6 +39,10 @@ const ELECTION: u64 = 300;
 const KEPT: u64 = 40;
 /// Milliseconds that a whole state is on its way, at most.
 const TRANSFER: u64 = 3000;
+/// Between looks for leases that have ended, how many are ended at a time, and how long anything about that may take.
+const EXPIRY: Duration = Duration::from_millis(100);
+const EXPIRY_LIMIT: usize = 3;
+const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(super) type State = Arc<keelson_state::Shared<MemoryBackend>>;
 
@@ -55,6 +63,8 @@ struct Process {
     node: Arc<Mutex<Option<Arc<Node>>>>,
     failed: Arc<Mutex<Option<String>>>,
     state: State,
+    lessor: Arc<Lessor>,
+    hub: Hub<MemoryBackend>,
     backend: MemoryBackend,
     listens: bool,
 }
@@ -75,6 +85,8 @@ pub(super) struct Host {
     pub(super) asleep_until: Time,
     /// Committed entries up to here have been compared with everybody's.
     compared: u64,
+    /// The disk has failed, and consensus with it: the process ends.
+    ended: bool,
 }
 
 pub(super) fn position_of(backend: &MemoryBackend) -> io::Result<Position> {
@@ -96,6 +108,7 @@ impl Host {
             clock: 0,
             asleep_until: 0,
             compared: 0,
+            ended: false,
         }
     }
 
@@ -110,6 +123,14 @@ impl Host {
 
     pub(super) fn state(&self) -> Option<State> {
         self.process.as_ref().map(|p| p.state.clone())
+    }
+
+    pub(super) fn lessor(&self) -> Option<Arc<Lessor>> {
+        self.process.as_ref().map(|p| p.lessor.clone())
+    }
+
+    pub(super) fn hub(&self) -> Option<Hub<MemoryBackend>> {
+        self.process.as_ref().map(|p| p.hub.clone())
     }
 
     pub(super) fn runtime(&self) -> Option<&Runtime> {
@@ -134,6 +155,7 @@ impl Host {
         self.runs += 1;
         self.clock = now;
         self.asleep_until = 0;
+        self.ended = false;
         self.compared = position.index;
         let options = NodeOptions {
             member_id: self.id,
@@ -149,22 +171,34 @@ impl Host {
         self.disk.begin();
         runtime.spawn(self.disk.clone().serve(rng.random()));
 
-        let witness = Arc::new(Witness::new(self.id, self.around.truth.clone(), state.store.revision()));
+        let lessor = Arc::new(Lessor::default());
+        {
+            // By the clock of the process.
+            let _inside = runtime.enter();
+            state.lease_ttls().into_iter().for_each(|(id, ttl, remaining)| lessor.granted(id, ttl, remaining));
+        }
+        // Its thread has nothing to do: so few watchers are marked on the spot.
+        let hub = Hub::start(state.store.clone()).map_err(|e| text(&e))?;
+        let witness = Arc::new(Witness::new(self.id, self.around.truth.clone(), lessor.clone(), hub.clone()));
         let transport = Arc::new(SimTransport { me: self.id, net: self.around.net.clone(), frozen: self.around.frozen.clone() });
         let flushed = self.flushed.clone();
         let flushed = move || position_of(&flushed.lock());
         let checkpoint = self.checkpoints(backend.clone());
         let (node, failed): (Arc<Mutex<_>>, Arc<Mutex<_>>) = Default::default();
-        let (slot, failure, disk) = (node.clone(), failed.clone(), self.disk.clone());
+        let (slot, failure, disk, clocks) = (node.clone(), failed.clone(), self.disk.clone(), lessor.clone());
         runtime.spawn(async move {
             match Node::open(&options, disk, machine, position, flushed, Around { observer: witness, transport, checkpoint })
                 .await
             {
-                Ok(node) => *slot.lock() = Some(Arc::new(node)),
+                Ok(node) => {
+                    let node = Arc::new(node);
+                    tokio::spawn(expire_leases(node.clone(), clocks));
+                    *slot.lock() = Some(node);
+                }
                 Err(e) => *failure.lock() = Some(e.to_string()),
             }
         });
-        self.process = Some(Process { runtime, node, failed, state, backend, listens: false });
+        self.process = Some(Process { runtime, node, failed, state, lessor, hub, backend, listens: false });
         Ok(())
     }
 
@@ -198,8 +232,9 @@ impl Host {
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         });
-        if let Some(failed) = process.failed.lock().take() {
-            return Err(format!("member {} cannot start: {failed}", self.id));
+        let failed = process.failed.lock().take();
+        if let Some(failed) = failed {
+            return self.ends(format!("member {} cannot start: {failed}", self.id));
         }
         let node = process.node.lock().clone();
         if let Some(node) = node {
@@ -209,7 +244,7 @@ impl Host {
             }
             let status = node.status();
             if let Some(failed) = status.failed {
-                return Err(format!("consensus of member {} has failed: {failed}", self.id));
+                return self.ends(format!("consensus of member {} has failed: {failed}", self.id));
             }
             self.compare(status.applied);
             if status.is_leader {
@@ -217,6 +252,20 @@ impl Host {
             }
         }
         Ok(())
+    }
+
+    /// A failed disk is the only good reason to end.
+    fn ends(&mut self, why: String) -> Result<(), String> {
+        self.ended = self.disk.has_failed() && why.contains(FAILED);
+        if self.ended { Ok(()) } else { Err(why) }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.process.is_some() && self.ended
+    }
+
+    pub(super) fn fail_disk(&self) {
+        self.disk.fail_next();
     }
 
     /// Entries that were applied since the last look are what others have applied.
@@ -264,6 +313,21 @@ impl Host {
                 });
             }
             Delivery::Stream { id, requests, .. } => drop(tokio::spawn(append(node, net, id, requests))),
+        }
+    }
+}
+
+/// As a member does it by itself, for as long as its process lives.
+async fn expire_leases(node: Arc<Node>, lessor: Arc<Lessor>) {
+    loop {
+        tokio::time::sleep(EXPIRY).await;
+        let ended = tokio::time::timeout(PATIENCE, node.take_ended_leases(&lessor, EXPIRY_LIMIT)).await;
+        let Ok(Ok((term, ended))) = ended else { continue };
+        for id in ended {
+            let revoke = Action::LeaseRevoke(LeaseRevoke { id, expired_in_term: term });
+            let command = Command { action: Some(revoke), ..Command::default() };
+            let reply = tokio::time::timeout(PATIENCE, node.propose(&command)).await;
+            lessor.proposed(id, &reply.unwrap_or(Err(Error::Timeout)));
         }
     }
 }

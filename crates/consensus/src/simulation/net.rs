@@ -1,5 +1,5 @@
 //! A network in which everything takes a while and anything may be cut, one direction at a time. It behaves as
-//! connections do: a stream keeps its order or breaks as a whole; a call is made at most once, and whoever waits for
+//! connections do: a stream keeps its order or breaks as a whole; a call arrives once, or twice where that must do no harm, and whoever waits for
 //! an answer that does not come finds out only after a while.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -45,6 +45,19 @@ pub(super) enum Call {
     Propose(peer::ProposeRequest),
     ReadIndex,
     Snapshot(peer::Vote, Frozen),
+}
+
+impl Call {
+    /// The same once more, where that must do no harm.
+    fn again(&self) -> Option<Self> {
+        Some(match self {
+            Self::Vote(request) => Self::Vote(request.clone()),
+            Self::Transfer(request) => Self::Transfer(request.clone()),
+            Self::ReadIndex => Self::ReadIndex,
+            Self::Snapshot(vote, frozen) => Self::Snapshot(vote.clone(), frozen.clone()),
+            Self::Propose(_) => return None,
+        })
+    }
 }
 
 /// What it is answered.
@@ -161,13 +174,12 @@ impl Inner {
                 if let Call::Snapshot(..) = call {
                     at += self.rng.random_range(5..400);
                 }
-                // It is done twice where that does no harm.
-                if let Call::Vote(request) = &call
-                    && self.rng.random_bool(0.05)
+                if self.rng.random_bool(0.05)
+                    && let Some(call) = call.again()
                 {
-                    let (nobody, _) = oneshot::channel();
+                    let (answer, _) = oneshot::channel();
                     let again = at + self.rng.random_range(0..500);
-                    self.post(again, Parcel::Call { from, to, run, call: Call::Vote(request.clone()), answer: nobody });
+                    self.post(again, Parcel::Call { from, to, run, call, answer });
                 }
                 self.post(at, Parcel::Call { from, to, run, call, answer });
             }

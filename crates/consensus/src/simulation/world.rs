@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use keelson_state::Member;
 use parking_lot::Mutex;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
@@ -13,6 +14,7 @@ use super::clients::Clients;
 use super::host::{Host, Surroundings};
 use super::net::{Delivery, Net, Time};
 use super::truth::{Shared, Truth};
+use super::watchers::Watchers;
 use crate::members::Configuration;
 use crate::seeded;
 
@@ -25,6 +27,23 @@ const LOOK: Time = 50;
 const CLOSE: u64 = 20;
 /// Milliseconds in which everything is well again after the last fault.
 const RECOVERY: Time = 30_000;
+
+/// Everything that may happen to members; in a few worlds all of it does.
+pub(super) const HAPPENS: [&str; 13] = [
+    "crash",
+    "power cut",
+    "pause",
+    "isolated",
+    "mute",
+    "deaf",
+    "parted",
+    "slow",
+    "stalled disk",
+    "failed disk",
+    "handover",
+    "members changed",
+    "state arrived",
+];
 
 /// What happens later because of what happened now.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +60,9 @@ pub(super) struct Report {
     pub(super) trace: (u64, u64),
     pub(super) acknowledged: u64,
     pub(super) reads: u64,
+    pub(super) renewals: u64,
+    pub(super) expiries: u64,
+    pub(super) events: u64,
     pub(super) terms: usize,
     pub(super) faults: BTreeMap<&'static str, u32>,
 }
@@ -52,6 +74,7 @@ pub(super) struct World {
     next_id: u64,
     around: Surroundings,
     clients: Clients,
+    watchers: Watchers,
     later: BTreeMap<(Time, u64), Later>,
     laters: u64,
     next_fault: Time,
@@ -80,6 +103,7 @@ impl World {
             hosts: first.iter().map(|id| (*id, Host::new(*id, first.clone(), around.clone()))).collect(),
             next_id: FIRST + 1,
             clients: Clients::new(around.truth.clone(), rng.random()),
+            watchers: Watchers::new(around.truth.clone(), rng.random()),
             around,
             later: BTreeMap::new(),
             laters: 0,
@@ -120,6 +144,9 @@ impl World {
             trace: truth.trace.sum(),
             acknowledged: truth.acknowledged,
             reads: truth.reads,
+            renewals: truth.renewals,
+            expiries: truth.expiries,
+            events: truth.events,
             terms: truth.terms(),
             faults: self.faults.clone(),
         })
@@ -128,6 +155,7 @@ impl World {
     fn tick(&mut self) -> Result<(), String> {
         self.now += 1;
         let now = self.now;
+        self.around.truth.lock().now = now;
         while let Some(entry) = self.later.first_entry().filter(|entry| entry.key().0 <= now) {
             let later = entry.remove();
             self.happens(later)?;
@@ -140,19 +168,30 @@ impl World {
                 host.take(delivery, &mut self.rng);
             }
         }
-        let mut anew = Vec::new();
+        let (mut anew, mut ended) = (Vec::new(), Vec::new());
         for host in self.hosts.values_mut() {
             host.step(now)?;
-            if host.wants_to_start_anew() {
+            if host.has_ended() {
+                ended.push(host.id);
+            } else if host.wants_to_start_anew() {
                 anew.push(host.id);
             }
         }
+        for id in ended {
+            self.tell(format!("member {id} has ended: its disk has failed"));
+            *self.faults.entry("failed disk").or_default() += 1;
+            self.crash(id, true);
+            let wait = self.rng.random_range(20..2000);
+            self.after(wait, Later::Start(id));
+        }
         for id in anew {
             self.tell(format!("member {id} takes the state that has arrived"));
+            *self.faults.entry("state arrived").or_default() += 1;
             self.crash(id, false);
             self.start(id)?;
         }
         self.clients.tick(now, &self.hosts);
+        self.watchers.tick(&self.hosts)?;
         match self.around.truth.lock().broken.take() {
             Some(broken) => Err(broken),
             None => Ok(()),
@@ -277,7 +316,13 @@ impl World {
                 }
                 "slow"
             }
-            82..92 => {
+            82..85 => {
+                if let Some(host) = self.hosts.get(&who) {
+                    host.fail_disk();
+                }
+                "failing disk"
+            }
+            85..92 => {
                 if let Some(host) = self.hosts.get(&who) {
                     host.stall(Duration::from_millis(lasts));
                 }
@@ -343,24 +388,13 @@ impl World {
         }
         let progress = node.progress();
         let committed = node.status().committed;
-        let close = |id: &u64| progress.get(id).and_then(|p| p.matched).is_some_and(|matched| matched + CLOSE >= committed);
-        let leaving = now.voters.iter().filter(|id| !self.wanted.contains(id)).max_by_key(|id| **id != leader).copied();
-        let mut voters = now.voters.clone();
-        let mut learners = now.learners.clone();
-        if let Some(leaving) = leaving {
-            voters.remove(&leaving);
-        } else if let Some(new) = self.wanted.iter().find(|id| !taking_part.contains(id)).copied() {
-            learners.insert(new);
-        } else if let Some(ready) = now.learners.iter().find(|id| close(id)).copied() {
-            learners.remove(&ready);
-            voters.insert(ready);
+        let caught_up = |id| progress.get(&id).and_then(|p| p.matched).is_some_and(|matched| matched + CLOSE >= committed);
+        let list: Vec<Member> = self.wanted.iter().map(|id| Member { id: *id, ..Member::default() }).collect();
+        if let Some((voters, learners)) = now.next_step(&list, leader, caught_up) {
+            self.reconfigure(leader, now, voters, learners);
         } else if self.now >= self.next_change && now.learners.is_empty() {
             self.wish();
-            return;
-        } else {
-            return;
         }
-        self.reconfigure(leader, now, voters, learners);
     }
 
     fn wish(&mut self) {
@@ -433,6 +467,7 @@ impl World {
             let all: Vec<_> = self.hosts.values().map(status).collect();
             return Err(format!("the members do not come back together: {all:?}; wanted {:?}", self.wanted));
         }
+        self.watchers.finish(&self.hosts)?;
         let mut truth = self.around.truth.lock();
         for host in self.hosts.values() {
             let Some(state) = host.state() else { continue };

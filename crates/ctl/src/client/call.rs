@@ -127,6 +127,11 @@ impl Client {
         &self.shared.ways
     }
 
+    /// The endpoint whose turn it is, as it was given.
+    pub fn endpoint(&self) -> String {
+        self.shared.dials[self.shared.turn.get()].endpoint.text.clone()
+    }
+
     /// The first endpoint, for what is no call.
     pub fn first(&self) -> Dial {
         self.shared.dials[0].clone()

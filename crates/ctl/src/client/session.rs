@@ -1,11 +1,11 @@
 //! A lease that lives as long as this process wants it, and waiting in a queue of keys: what locks and elections are made of.
 
 use bytes::Bytes;
-use keelson_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use keelson_api::created_at;
 use keelson_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_api::etcdserverpb::request_op::Request;
 use keelson_api::etcdserverpb::{
-    Compare, LeaseGrantRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, WatchCreateRequest,
+    LeaseGrantRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, TxnRequest, TxnResponse, WatchCreateRequest,
 };
 use keelson_api::mvccpb::event::EventType;
 use tokio::sync::oneshot;
@@ -65,17 +65,6 @@ impl Session {
             watches.add(WatchCreateRequest { key: last.key, start_revision: now, ..WatchCreateRequest::default() });
             while !watches.answer().await?.events.iter().any(|event| event.r#type() == EventType::Delete) {}
         }
-    }
-}
-
-/// A comparison that holds while `key` is the one created then; at 0 it is not there.
-pub fn created_at(key: &Bytes, revision: i64) -> Compare {
-    Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Create.into(),
-        key: key.clone(),
-        target_union: Some(TargetUnion::CreateRevision(revision)),
-        ..Compare::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! `elect`: one of several leads, and the others wait.
 
 use bytes::Bytes;
+use keelson_api::created_at;
 use keelson_api::etcdserverpb::request_op::Request;
 use keelson_api::etcdserverpb::{DeleteRangeRequest, RangeResponse, ResponseHeader, TxnRequest, WatchCreateRequest};
 use keelson_api::mvccpb::KeyValue;
@@ -8,7 +9,7 @@ use keelson_api::mvccpb::event::EventType;
 
 use super::signal::{Ending, canceled};
 use crate::cli::{Call, Command, Flag, Group};
-use crate::client::{Client, Session, Watches, created_at, oldest, op, prefix_end};
+use crate::client::{Client, Session, Watches, oldest, op, prefix_end};
 use crate::exit::Failure;
 use crate::output::Reply;
 

@@ -2,6 +2,7 @@
 
 mod alarm;
 mod auth;
+mod backup;
 mod check;
 mod compaction;
 mod completion;
@@ -19,6 +20,7 @@ mod member;
 mod move_leader;
 mod options;
 mod put;
+mod restore;
 mod role;
 mod signal;
 mod snapshot;
@@ -35,6 +37,7 @@ pub static ROOT: Command =
 const COMMANDS: &[&Command] = &[
     &alarm::COMMAND,
     &auth::COMMAND,
+    &backup::COMMAND,
     &check::COMMAND,
     &compaction::COMMAND,
     &completion::COMMAND,
@@ -52,6 +55,7 @@ const COMMANDS: &[&Command] = &[
     &move_leader::COMMAND,
     &options::COMMAND,
     &put::COMMAND,
+    &restore::COMMAND,
     &role::COMMAND,
     &snapshot::COMMAND,
     &txn::COMMAND,

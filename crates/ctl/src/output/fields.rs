@@ -181,6 +181,21 @@ impl Fields {
                 self.field("Size", s.total_size);
                 self.field("Version", &s.version);
             }
+            Reply::Backups(backups) => {
+                for backup in backups {
+                    self.quoted("ID", &backup.id);
+                    self.quoted("State", backup.state);
+                    self.field("FirstRevision", backup.first_revision);
+                    self.field("LastRevision", backup.last_revision);
+                    self.quoted("FirstTime", &backup.first_time);
+                    self.quoted("LastTime", &backup.last_time);
+                    self.quoted("ClusterID", &backup.cluster_id);
+                    self.field("Keys", backup.keys);
+                    self.field("Size", backup.size);
+                    self.quoted("Trouble", &backup.trouble);
+                    self.gap();
+                }
+            }
             Reply::Alarms(r) => {
                 self.header(&r.header);
                 for alarm in &r.alarms {

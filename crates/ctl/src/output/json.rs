@@ -6,12 +6,27 @@ use keelson_api::etcdserverpb::*;
 use keelson_api::mvccpb::{Event, KeyValue};
 
 use super::json_value::{Object, bytes, list, string};
-use super::{Health, Reply};
+use super::{BackupRow, Health, Reply};
 
 pub fn render(reply: &Reply, hex: bool) -> Vec<u8> {
     let mut line = value(reply, hex);
     line.push('\n');
     line.into_bytes()
+}
+
+fn backup(backup: &BackupRow) -> String {
+    Object::new()
+        .raw("id", string(&backup.id))
+        .raw("state", string(backup.state))
+        .number("firstRevision", backup.first_revision)
+        .number("lastRevision", backup.last_revision)
+        .text("firstTime", &backup.first_time)
+        .text("lastTime", &backup.last_time)
+        .text("clusterID", &backup.cluster_id)
+        .number("keys", backup.keys)
+        .raw("size", backup.size.to_string())
+        .text("trouble", &backup.trouble)
+        .end()
 }
 
 fn value(reply: &Reply, hex: bool) -> String {
@@ -55,6 +70,7 @@ fn value(reply: &Reply, hex: bool) -> String {
                 .number("hash_revision", r.hash_revision);
             at(endpoint, "HashKV", hash.end())
         }),
+        Reply::Backups(backups) => list(backups, backup),
         Reply::Snapshot(s) => Object::new()
             .raw("hash", s.hash.to_string())
             .raw("revision", s.revision.to_string())

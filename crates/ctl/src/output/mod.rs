@@ -48,6 +48,8 @@ pub enum Reply {
     },
     /// What is in the file of a snapshot.
     Snapshot(keelson_snapshot::Status),
+    /// What is in a store.
+    Backups(Vec<BackupRow>),
     /// The first is what was asked for: validate, enable or cancel.
     Downgrade(&'static str, DowngradeResponse),
     Alarms(AlarmResponse),
@@ -87,6 +89,24 @@ pub struct Health {
     pub healthy: bool,
     pub took: String,
     pub error: String,
+}
+
+/// A backup, and what it can be restored to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BackupRow {
+    pub id: String,
+    /// `complete`, `continuous`, `unfinished` or `unreadable`.
+    pub state: &'static str,
+    /// Nothing but this revision and this time, if it is not continuous.
+    pub first_revision: i64,
+    pub last_revision: i64,
+    pub first_time: String,
+    pub last_time: String,
+    pub cluster_id: String,
+    pub keys: u64,
+    pub size: u64,
+    /// What is wrong with it.
+    pub trouble: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

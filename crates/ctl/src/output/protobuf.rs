@@ -44,7 +44,9 @@ pub fn render(reply: &Reply) -> Result<Vec<u8>, Failure> {
         Reply::UserPassword(response) => response.encode_to_vec(),
         Reply::UserGrant { response, .. } => response.encode_to_vec(),
         Reply::UserRevoke { response, .. } => response.encode_to_vec(),
-        Reply::Health(_) | Reply::Status(_) | Reply::HashKv(_) | Reply::Snapshot(_) => return Err(unsupported("protobuf")),
+        Reply::Health(_) | Reply::Status(_) | Reply::HashKv(_) | Reply::Snapshot(_) | Reply::Backups(_) => {
+            return Err(unsupported("protobuf"));
+        }
         // Of these etcdctl prints the header alone, and of the last nothing.
         Reply::Grant(response) => header(response.header.as_ref()),
         Reply::KeepAlive(response) => header(response.header.as_ref()),

@@ -3,7 +3,7 @@
 use keelson_api::etcdserverpb::{HashKvResponse, MemberListResponse, StatusResponse};
 use keelson_snapshot::Status;
 
-use super::Health;
+use super::{BackupRow, Health};
 use crate::go::size::human;
 
 pub type Rows = (&'static [&'static str], Vec<Vec<String>>);
@@ -46,6 +46,26 @@ pub fn snapshot(status: &Status) -> Rows {
         status.version.clone(),
     ];
     (&["HASH", "REVISION", "TOTAL KEYS", "TOTAL SIZE", "VERSION"], vec![row])
+}
+
+pub fn backups(backups: &[BackupRow]) -> Rows {
+    let row = |backup: &BackupRow| {
+        let span = |first: &dyn ToString, last: &dyn ToString| match (first.to_string(), last.to_string()) {
+            (first, last) if first == last => first,
+            (first, last) => format!("{first} to {last}"),
+        };
+        let is_known = backup.first_revision > 0;
+        vec![
+            backup.id.clone(),
+            backup.state.to_owned(),
+            if is_known { span(&backup.first_revision, &backup.last_revision) } else { String::new() },
+            span(&backup.first_time, &backup.last_time),
+            backup.keys.to_string(),
+            human(backup.size),
+            backup.trouble.clone(),
+        ]
+    };
+    (&["ID", "STATE", "REVISIONS", "TIMES", "KEYS", "SIZE", "TROUBLE"], backups.iter().map(row).collect())
 }
 
 pub fn statuses(endpoints: &[(String, StatusResponse)]) -> Rows {

@@ -96,6 +96,7 @@ impl Text {
             Reply::Status(endpoints) => self.rows(rows::statuses(endpoints).1),
             Reply::HashKv(endpoints) => self.rows(rows::hashes(endpoints).1),
             Reply::Snapshot(status) => self.rows(rows::snapshot(status).1),
+            Reply::Backups(backups) => self.rows(rows::backups(backups).1),
             Reply::MoveLeader { from, to, .. } => self.line(format!("Leadership transferred from {from:x} to {to:x}")),
             Reply::Downgrade(what, r) => self.line(format!("Downgrade {what} success, cluster version {}", r.version)),
             Reply::Alarms(r) => {

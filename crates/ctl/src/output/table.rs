@@ -10,6 +10,7 @@ pub fn render(reply: &Reply) -> Option<Vec<u8>> {
         Reply::Status(endpoints) => rows::statuses(endpoints),
         Reply::HashKv(endpoints) => rows::hashes(endpoints),
         Reply::Snapshot(status) => rows::snapshot(status),
+        Reply::Backups(backups) => rows::backups(backups),
         _ => return None,
     };
     Some(frame(heading, &rows).into_bytes())

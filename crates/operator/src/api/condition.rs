@@ -13,6 +13,8 @@ pub const DEGRADED: &str = "Degraded";
 pub const QUORUM_LOST: &str = "QuorumLost";
 /// Every member's volume is there and reachable, and no member is out of space.
 pub const STORAGE_HEALTHY: &str = "StorageHealthy";
+/// Every certificate is there and good for some time.
+pub const CERTIFICATES_READY: &str = "CertificatesReady";
 /// A drain of any one node can go ahead without an outage.
 pub const DISRUPTIBLE: &str = "Disruptible";
 

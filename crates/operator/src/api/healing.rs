@@ -33,7 +33,8 @@ fn five_minutes() -> String {
     "5m".into()
 }
 
-fn duration(text: &str) -> Option<Duration> {
+/// A whole number with a unit: `30s`, `5m`, `2h`.
+pub(super) fn duration(text: &str) -> Option<Duration> {
     let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
     let seconds = match unit {
         "s" => 1,

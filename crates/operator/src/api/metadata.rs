@@ -37,6 +37,12 @@ pub mod annotation {
     pub const INITIAL_CLUSTER: &str = "keelson.dev/initial-cluster";
     /// On a persistent volume that was set to `Retain`: the policy it had before.
     pub const RECLAIM_POLICY: &str = "keelson.dev/reclaim-policy-was";
+    /// On an EtcdCluster: another value than before asks for new authorities, which take over in steps.
+    pub const ROTATE: &str = "keelson.dev/rotate-ca";
+    /// On a Secret with an authority: the value of that annotation which was followed last.
+    pub const ROTATED: &str = "keelson.dev/rotated-for";
+    /// On a Secret that the operator issued: when that was.
+    pub const SINCE: &str = "keelson.dev/since";
     /// On services and secrets: the digest of what was applied.
     pub const APPLIED: &str = "keelson.dev/applied";
 }

@@ -10,6 +10,7 @@ mod member;
 mod metadata;
 pub mod options;
 mod pod;
+mod rotation;
 mod services;
 mod status;
 mod storage;
@@ -22,11 +23,12 @@ pub use member::{EtcdMember, EtcdMemberSpec, EtcdMemberStatus, Origin};
 pub use metadata::{annotation, label};
 pub use options::{AutoCompaction, CompactionMode, Options};
 pub use pod::{AntiAffinity, PodSettings};
+pub use rotation::Rotation;
 pub use services::{ClientService, ConnectionSecret, DisruptionBudget, ServiceType, Services};
-pub use status::{EtcdClusterStatus, MemberState, Operation, OperationType, Quorum, Reached, Role};
+pub use status::{CertificateState, EtcdClusterStatus, MemberState, Operation, OperationType, Quorum, Reached, Role};
 pub use storage::Storage;
 pub use target::{Defaults, Target, Template, digest};
-pub use tls::{ClientTls, PeerTls, SecretRef, Tls};
+pub use tls::{Auto, CertManager, ClientTls, IssuerRef, Leaf, PeerTls, SecretRef, Side, Source, Tls};
 
 /// The API group of all kinds.
 pub const GROUP: &str = "keelson.dev";

@@ -16,22 +16,22 @@ use serde::{Deserialize, Serialize};
 pub struct Options {
     /// How many bytes the store may hold before it refuses writes; the store's own default without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[x_kube(validation = Rule::new("self >= 1").message("options.quotaBackendBytes must be at least 1, such as 8589934592 for 8 GiB; without it the store has its own default"))]
     pub quota_backend_bytes: Option<i64>,
     /// Lets the store drop old revisions by itself. Leave it out below a kube-apiserver, which does that on its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto_compaction: Option<AutoCompaction>,
     /// How many entries are applied between two snapshots of a member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[x_kube(validation = Rule::new("self >= 1").message("options.snapshotCount must be at least 1, such as 10000"))]
     pub snapshot_count: Option<i64>,
     /// How often a leader tells the others that it is there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 10, max = 10000))]
+    #[x_kube(validation = Rule::new("self >= 10 && self <= 10000").message("options.heartbeatIntervalMilliseconds must be from 10 to 10000, such as 100"))]
     pub heartbeat_interval_milliseconds: Option<i32>,
     /// How long members wait without hearing a leader before they elect another.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 50, max = 50000))]
+    #[x_kube(validation = Rule::new("self >= 50 && self <= 50000").message("options.electionTimeoutMilliseconds must be from 50 to 50000, such as 1000"))]
     pub election_timeout_milliseconds: Option<i32>,
 }
 
@@ -100,15 +100,22 @@ const OWN_PREFIXES: &[&str] = &[
     "peer-key",
     "peer-client",
     "peer-trusted",
+    "peer-skip",
     "discovery",
     "auto-compaction",
 ];
 
+/// What takes away what the operator relies on: that a change of members which risks the quorum is refused, that a learner
+/// votes once the operator has made room for it, that an acknowledged write is on the disk.
+const DANGEROUS_FLAGS: &[&str] = &["strict-reconfig-check", "auto-promote-learners"];
+const DANGEROUS_PREFIX: &str = "unsafe-";
+
 /// The schema of `extraArgs`, with the deny list as a rule of the API server.
 pub(super) fn extra_args_rule(generator: &mut SchemaGenerator) -> Schema {
-    let description =
-        "More command-line flags, by name without dashes: `log-level: debug`. Flags that the operator sets itself are refused.";
-    let names = OWN_FLAGS.iter().map(|flag| format!("'{flag}'")).collect::<Vec<_>>().join(", ");
+    let description = "More command-line flags, by name without dashes: `log-level: debug`. Flags that the operator sets itself, and those that \
+         put data at risk, are refused.";
+    let list = |flags: &[&str]| flags.iter().map(|flag| format!("'{flag}'")).collect::<Vec<_>>().join(", ");
+    let (names, dangerous) = (list(OWN_FLAGS), list(DANGEROUS_FLAGS));
     let prefixes = OWN_PREFIXES.iter().map(|prefix| format!("k.startsWith('{prefix}')")).collect::<Vec<_>>().join(" || ");
     json_schema!({
         "type": "object",
@@ -124,16 +131,21 @@ pub(super) fn extra_args_rule(generator: &mut SchemaGenerator) -> Schema {
                 "rule": format!("self.all(k, !(k in [{names}]) && !({prefixes}))"),
                 "message": "extraArgs has a flag that the operator sets itself: use the field of the spec (options, tls, storage) that stands for it, or leave it out",
             },
+            {
+                "rule": format!("self.all(k, !(k in [{dangerous}]) && !k.startsWith('{DANGEROUS_PREFIX}'))"),
+                "message": "extraArgs has a flag that puts data at risk (strict-reconfig-check, auto-promote-learners, unsafe-*): leave it out",
+            },
         ],
     })
 }
 
-/// True for flags that only the operator may set; what the API server refuses, refused again when flags are composed.
-pub fn is_own_flag(name: &str) -> bool {
-    OWN_FLAGS.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+/// True for flags that nobody may pass; what the API server refuses, refused again when flags are composed.
+pub fn is_refused(name: &str) -> bool {
+    let own = OWN_FLAGS.contains(&name) || OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix));
+    own || DANGEROUS_FLAGS.contains(&name) || name.starts_with(DANGEROUS_PREFIX)
 }
 
 /// The flags of `extraArgs` that may be passed on.
 pub fn allowed(extra_args: &BTreeMap<String, String>) -> impl Iterator<Item = (&String, &String)> {
-    extra_args.iter().filter(|(name, _)| !is_own_flag(name))
+    extra_args.iter().filter(|(name, _)| !is_refused(name))
 }

@@ -41,6 +41,9 @@ pub struct EtcdClusterStatus {
     /// The URL of the Service for clients.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub endpoints: Vec<String>,
+    /// Until when each certificate is good.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub certificates: Vec<CertificateState>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -90,6 +93,10 @@ pub enum OperationType {
     Restart,
     /// Pods are renewed one at a time.
     Roll,
+    /// Certificates are issued, or asked of cert-manager.
+    Certify,
+    /// The authority that signs certificates is replaced: both are trusted, then the new one signs, then the old one is dropped.
+    RotateCA,
     /// What is left of members that were removed is cleaned up.
     CleanUp,
     Delete,
@@ -97,6 +104,16 @@ pub enum OperationType {
     AwaitQuorum,
     /// Something contradicts itself and a person has to look.
     Frozen,
+}
+
+/// One certificate.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateState {
+    /// The Secret it is in.
+    pub secret: String,
+    /// When it ends.
+    pub not_after: Time,
 }
 
 /// One member, as the store and Kubernetes see it.

@@ -67,7 +67,7 @@ impl Target {
             pull_secrets: spec.image.pull_secrets.clone(),
             options: spec.options.clone(),
             extra_args: spec.extra_args.clone(),
-            tls: spec.tls.clone(),
+            tls: spec.tls.as_ref().map(Tls::mounted),
             pod: spec.pod.clone(),
         };
         Self { generation, replicas: spec.replicas, version, digest: template.digest(), default_repository, template }

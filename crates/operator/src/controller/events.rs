@@ -4,7 +4,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Resource, ResourceExt};
 
-use crate::api::condition::{QUORUM_LOST, STORAGE_HEALTHY};
+use crate::api::condition::{CERTIFICATES_READY, QUORUM_LOST, STORAGE_HEALTHY};
 use crate::api::{EtcdCluster, OperationType};
 use crate::lease::Away;
 use crate::plan::{Action, Decision};
@@ -23,10 +23,13 @@ pub async fn blocked(recorder: &Recorder, cluster: &EtcdCluster, type_: Operatio
     publish(recorder, cluster, EventType::Warning, "Blocked", format!("{}: {note}", reason(type_))).await;
 }
 
-/// Tells that the data or the majority is in danger: there may be nothing the operator does about it that would be told of.
+/// Tells that the data, the majority or a certificate is in danger: there may be nothing the operator does about it that would be told of.
 pub async fn turned(recorder: &Recorder, cluster: &EtcdCluster, old: &[Condition], new: &[Condition]) {
-    let alarming = |condition: &&Condition| {
-        [(STORAGE_HEALTHY, "False"), (QUORUM_LOST, "True")].contains(&(condition.type_.as_str(), condition.status.as_str()))
+    let alarming = |condition: &&Condition| match (condition.type_.as_str(), condition.status.as_str()) {
+        (STORAGE_HEALTHY, "False") | (QUORUM_LOST, "True") => true,
+        // One that is not there yet is told of if that goes on.
+        (CERTIFICATES_READY, "False") => condition.reason != "CertificateMissing",
+        _ => false,
     };
     for condition in new.iter().filter(alarming) {
         let known = old.iter().any(|old| (&old.type_, &old.reason) == (&condition.type_, &condition.reason));
@@ -38,11 +41,7 @@ pub async fn turned(recorder: &Recorder, cluster: &EtcdCluster, old: &[Condition
 
 /// Tells that nobody acted for a while, which nobody could tell then.
 pub async fn away(recorder: &Recorder, cluster: &EtcdCluster, away: &Away) {
-    let note = format!(
-        "No operator looked after this cluster from {} to {}: none ran, or the API server could not be reached. \
-         Members went on by themselves; what has changed meanwhile is attended to now",
-        away.from, away.to
-    );
+    let note = format!("{away}. Members went on by themselves; what has changed meanwhile is attended to now");
     publish(recorder, cluster, EventType::Warning, "Unattended", note).await;
 }
 
@@ -69,6 +68,8 @@ fn reason(type_: OperationType) -> &'static str {
         OperationType::Replace => "Replace",
         OperationType::Restart => "Restart",
         OperationType::Roll => "Roll",
+        OperationType::Certify => "Certify",
+        OperationType::RotateCA => "RotateCA",
         OperationType::CleanUp => "CleanUp",
         OperationType::Delete => "Delete",
         OperationType::AwaitQuorum => "AwaitQuorum",

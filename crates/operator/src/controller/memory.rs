@@ -11,7 +11,7 @@ use crate::api::EtcdCluster;
 use crate::observe::Snapshot;
 use crate::plan::{Action, Phase};
 use crate::render::CLIENT_PORT;
-use crate::store::{Answers, Certificates, Member, StoreError};
+use crate::store::{Address, Answers, Certificates, Member, StoreError};
 
 pub type Key = ObjectRef<EtcdCluster>;
 
@@ -35,13 +35,15 @@ pub struct Memory {
 }
 
 struct Connection {
-    /// Address and certificates; another connection is made when these change.
+    /// Pod and certificates; another connection is made when these change.
     to: (String, Option<Certificates>),
-    member: Member,
+    address: Address,
+    /// While something is going on.
+    member: Option<Member>,
 }
 
 impl Memory {
-    /// Connections to every pod that could answer, kept while pod and certificates stay the same.
+    /// Connections to every pod that could answer, kept while pod and certificates stay the same, until all is at rest.
     pub fn connect(&mut self, snapshot: &Snapshot) -> Result<BTreeMap<String, Member>, StoreError> {
         let mut members = BTreeMap::new();
         let certificates = match &snapshot.certificates {
@@ -64,14 +66,20 @@ impl Memory {
             let name = pod.name_any();
             let to = (format!("{ip} {}", pod.uid().unwrap_or_default()), certificates.clone());
             if self.connections.get(&name).is_none_or(|connection| connection.to != to) {
-                let member = Member::new(&ip, CLIENT_PORT, &snapshot.names.host(&name), certificates.as_ref())?;
-                self.connections.insert(name.clone(), Connection { to, member });
+                let address = Address::new(&ip, CLIENT_PORT, &snapshot.names.host(&name), certificates.as_ref())?;
+                self.connections.insert(name.clone(), Connection { to, address, member: None });
             }
-            if let Some(connection) = self.connections.get(&name) {
-                members.insert(name, connection.member.clone());
+            if let Some(Connection { address, member, .. }) = self.connections.get_mut(&name) {
+                members.insert(name, member.get_or_insert_with(|| address.connect()).clone());
             }
         }
         Ok(members)
+    }
+
+    /// Closes connections. The buffers of one take more memory than all that is known of its member, and clusters at rest
+    /// are looked at a few times a minute.
+    pub fn hang_up(&mut self) {
+        self.connections.values_mut().for_each(|connection| connection.member = None);
     }
 
     /// For how long it has waited for this and nothing else.

@@ -37,6 +37,10 @@ const BACKOFF_LIMIT: Duration = Duration::from_secs(60);
 const CONFLICT: Duration = Duration::from_millis(100);
 const CONFLICTS: u32 = 5;
 
+/// How many seconds a watch lasts before it is begun again: six of them end whether or not anything happens. Each cluster
+/// is read again by itself more often than that.
+pub const WATCH: u32 = 890;
+
 /// One that cannot be read, such as one of a newer definition, is told of by itself and keeps no other from being seen.
 type Watched = DeserializeGuard<EtcdCluster>;
 
@@ -88,6 +92,7 @@ impl Context {
     fn forget(&self, key: &Key) {
         self.clusters.lock().remove(key);
         self.failures.lock().remove(key);
+        self.metrics.gone(key.namespace.as_deref().unwrap_or_default(), &key.name);
         self.metrics.clusters.set(i64::try_from(self.clusters.lock().len()).unwrap_or(i64::MAX));
     }
 
@@ -135,8 +140,9 @@ impl Context {
 pub async fn run(context: Arc<Context>, namespace: Option<String>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
     let namespace = namespace.as_deref();
     let shared = context.clone();
-    let ours = watcher::Config::default().labels(label::CLUSTER);
-    Controller::new(api::<Watched>(&context, namespace), watcher::Config::default())
+    let all = watcher::Config::default().timeout(WATCH);
+    let ours = all.clone().labels(label::CLUSTER);
+    Controller::new(api::<Watched>(&context, namespace), all)
         .with_config(Config::default().concurrency(CONCURRENCY))
         .watches(api::<DeserializeGuard<EtcdMember>>(&context, namespace), ours.clone(), touches(&context))
         .watches(api::<Pod>(&context, namespace), ours.clone(), touches(&context))

@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::{Context, Watched, events, key, status};
 use crate::act::{ActError, Hands};
 use crate::api::{EtcdCluster, EtcdClusterStatus, FIELD_OWNER, Target, condition};
-use crate::observe::{ObserveError, Recollection, Snapshot, assemble};
+use crate::observe::{ObserveError, Recollection, Snapshot, assemble, followed};
 use crate::plan::{Decision, World, plan};
 use crate::render::Names;
 use crate::store::{Answers, StoreError, ask};
@@ -85,6 +85,7 @@ async fn look(cluster: &EtcdCluster, context: &Context) -> Result<Next, Error> {
         if seen.decision.action.is_none() && !seen.changed(&snapshot, &memory) {
             let next = Next::requeue(seen.decision.look_again);
             memory.snapshot = Some((taken, snapshot));
+            seen.rest(&mut memory);
             return Ok(next);
         }
     }
@@ -109,6 +110,7 @@ async fn look(cluster: &EtcdCluster, context: &Context) -> Result<Next, Error> {
     }
     let next = proceed(&mut memory, &snapshot, &seen, context).await?;
     memory.snapshot = seen.decision.action.is_none().then_some((taken, snapshot));
+    seen.rest(&mut memory);
     Ok(next)
 }
 
@@ -121,6 +123,12 @@ struct Seen {
 }
 
 impl Seen {
+    fn rest(&self, memory: &mut Memory) {
+        if self.decision.course.is_none() {
+            memory.hang_up();
+        }
+    }
+
     fn changed(&self, snapshot: &Snapshot, memory: &Memory) -> bool {
         let old = snapshot.cluster.status.clone().unwrap_or_default();
         let due = memory.last_status.is_none_or(|last| last.elapsed() >= status::FIGURES);
@@ -129,12 +137,15 @@ impl Seen {
 }
 
 async fn consider(memory: &mut Memory, snapshot: &Snapshot, context: &Context) -> Result<Seen, Error> {
-    let answers = ask(&memory.connect(snapshot)?).await;
+    let now = Timestamp::now();
+    let mut answers = ask(&memory.connect(snapshot)?).await;
+    answers.followed = Box::pin(followed(snapshot, now)).await;
     let answering_for = memory.note(&answers);
-    let past = Recollection { now: Timestamp::now(), answering_for: &answering_for };
+    let past = Recollection { now, answering_for: &answering_for };
     let (world, wanted): (World, Target) = assemble(snapshot, &answers, &context.defaults, &past);
     let decision = plan(&world);
     let mut status = status::compose(snapshot, &world, &decision, &wanted);
+    context.metrics.certified(&snapshot.names, &world.certificates);
     // To try again what has failed is no progress yet.
     if memory.failed.is_some()
         && decision.action.is_some()
@@ -143,7 +154,20 @@ async fn consider(memory: &mut Memory, snapshot: &Snapshot, context: &Context) -
         status.conditions.retain(|condition| condition.type_ != failed.type_);
         status.conditions.push(failed);
     }
+    let created = snapshot.cluster.metadata.creation_timestamp.as_ref();
+    if let Some(away) = context.away().filter(|away| created.is_some_and(|created| away.concerns(created.0, past.now))) {
+        mention(&mut status, &away);
+    }
     Ok(Seen { decision, status, answers, wanted })
+}
+
+/// Says for a while that nobody looked, which nobody could say then.
+fn mention(status: &mut EtcdClusterStatus, away: &crate::lease::Away) {
+    let note = format!(". {away}");
+    let mut progressing = status.conditions.iter_mut().filter(|condition| condition.type_ == condition::PROGRESSING);
+    if let Some(condition) = progressing.next().filter(|condition| !condition.message.ends_with(&note)) {
+        condition.message += &note;
+    }
 }
 
 fn failed(status: &EtcdClusterStatus) -> Option<Condition> {

@@ -6,9 +6,9 @@ use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt;
 
-use crate::api::{EtcdClusterStatus, MemberState, Operation, Quorum, Role, Target, condition, label};
+use crate::api::{CertificateState, EtcdClusterStatus, MemberState, Operation, Quorum, Role, Target, condition, label};
 use crate::observe::Snapshot;
-use crate::plan::{Alarm, Decision, Member, Store, VolumeState, World, quorum};
+use crate::plan::{Alarm, Certificate, Decision, Member, Store, VolumeState, World, quorum};
 use crate::render::Scheme;
 
 /// After this long an operation that does not advance is reported as stuck.
@@ -32,6 +32,7 @@ pub fn compose(snapshot: &Snapshot, world: &World, decision: &Decision, wanted: 
         members: world.members.iter().map(|(name, member)| state(snapshot, world, name, member)).collect(),
         quorum: quorum.or(old.quorum),
         endpoints: vec![snapshot.names.endpoint(Scheme::of(snapshot.certificates.is_some()))],
+        certificates: world.certificates.iter().map(certificate).collect(),
         conditions: condition::merge(&old.conditions, &decision.signs, generation, world.now),
         target,
         reached,
@@ -113,6 +114,10 @@ fn state(snapshot: &Snapshot, world: &World, name: &str, member: &Member) -> Mem
             _ => None,
         }),
     }
+}
+
+fn certificate(certificate: &Certificate) -> CertificateState {
+    CertificateState { secret: certificate.secret.clone(), not_after: Time(certificate.until) }
 }
 
 fn alarm(alarm: &Alarm) -> String {

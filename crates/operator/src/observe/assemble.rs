@@ -8,7 +8,7 @@ use keelson_api::etcdserverpb::StatusResponse;
 use kube::ResourceExt;
 
 use super::snapshot::Snapshot;
-use super::{nodes, pods, surroundings, volumes};
+use super::{certificates, nodes, pods, surroundings, volumes};
 use crate::api::{Defaults, EtcdClusterStatus, EtcdMember, FINALIZER, Target, label};
 use crate::plan::ids::{ClusterId, MemberId};
 use crate::plan::{Alarm, Cluster, Fresh, Goal, Listed, Member, Object, Ongoing, Phase, Store, Word, World};
@@ -35,6 +35,8 @@ pub fn assemble(snapshot: &Snapshot, answers: &Answers, defaults: &Defaults, pas
         store: store(snapshot, answers),
         budget: snapshot.budget.as_ref().filter(|budget| surroundings::belongs(cluster, *budget)).map(min_available),
         outdated: surroundings::outdated(snapshot),
+        certificates: cluster.spec.tls.iter().flat_map(|tls| snapshot.papers.certificates(&snapshot.names, tls)).collect(),
+        authorities: certificates::authorities(snapshot, &answers.followed, past.now),
         in_the_way: surroundings::in_the_way(snapshot),
         unschedulable: nodes::unschedulable(snapshot),
         fresh: Fresh { member: render::random_name(&name), token: render::random_token(&name) },

@@ -1,6 +1,7 @@
 //! Turns what Kubernetes and the members say into a [`World`](crate::plan::World).
 
 mod assemble;
+mod certificates;
 mod nodes;
 mod pods;
 mod snapshot;
@@ -8,6 +9,7 @@ mod surroundings;
 mod volumes;
 
 pub use assemble::{Recollection, assemble};
+pub use certificates::{Papers, followed};
 pub use pods::{phase, ready};
 pub use snapshot::{ObserveError, Snapshot};
-pub use surroundings::belongs;
+pub use surroundings::{belongs, requests};

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Node, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::api::{Api, ListParams};
 use kube::{Client, ResourceExt};
 
+use super::certificates::Papers;
 use super::pods;
 use crate::api::{EtcdCluster, EtcdMember, label};
 use crate::render::Names;
@@ -40,6 +40,7 @@ pub struct Snapshot {
     pub peer_service: Option<Service>,
     pub client_service: Option<Service>,
     pub connection: Option<Secret>,
+    pub papers: Papers,
     /// What a client of this cluster shows; why there is nothing to show; `None` in plain text.
     pub certificates: Option<Result<Certificates, String>>,
     /// Why members could not start with the certificates they show each other.
@@ -67,7 +68,7 @@ impl Snapshot {
         let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
         let mut snapshot = Self {
             members: members.list(&of).await.map_err(failed("EtcdMembers"))?.items.into_iter().map(lean).collect(),
-            pods: pods.list(&of).await.map_err(failed("pods"))?.items.into_iter().map(lean).collect(),
+            pods: pods.list(&of).await.map_err(failed("pods"))?.items.into_iter().map(lean_pod).collect(),
             claims: claims.list(&of).await.map_err(failed("volume claims"))?.items.into_iter().map(lean).collect(),
             volumes: BTreeMap::new(),
             unbound: BTreeMap::new(),
@@ -77,20 +78,21 @@ impl Snapshot {
             peer_service: services.get_opt(&names.peers()).await.map_err(failed("services"))?.map(lean),
             client_service: services.get_opt(&names.cluster).await.map_err(failed("services"))?.map(lean),
             connection: secrets.get_opt(&names.connection()).await.map_err(failed("the connection Secret"))?.map(lean),
+            papers: Papers::read(client, names, cluster.spec.tls.as_ref()).await.map_err(failed("certificates"))?,
             certificates: None,
             no_peer_certificates: None,
             names: names.clone(),
             cluster: lean(cluster),
         };
-        snapshot.certificates =
-            snapshot.read_certificates(&secrets).await.map_err(failed("the Secret with client certificates"))?;
-        snapshot.no_peer_certificates =
-            snapshot.peer_certificates(&secrets).await.map_err(failed("the Secret with peer certificates"))?;
+        if let Some(tls) = &snapshot.cluster.spec.tls {
+            snapshot.certificates = snapshot.papers.of_clients(names, tls);
+            snapshot.no_peer_certificates = snapshot.papers.peer_trouble(names, tls);
+        }
         let bound: Vec<_> = snapshot.claims.iter().filter_map(|claim| claim.spec.as_ref()?.volume_name.clone()).collect();
         for name in bound {
             let volume =
                 Api::<PersistentVolume>::all(client.clone()).get_opt(&name).await.map_err(failed("persistent volumes"))?;
-            snapshot.volumes.extend(volume.map(|volume| (name, lean(volume))));
+            snapshot.volumes.extend(volume.map(|volume| (name, lean_volume(volume))));
         }
         snapshot.unbound = unbound(client, &snapshot.claims).await;
         if !snapshot.calm() {
@@ -109,47 +111,6 @@ impl Snapshot {
         [ready, self.claims.len(), self.members.len()] == [wanted; 3]
     }
 
-    async fn read_certificates(&self, secrets: &Api<Secret>) -> Result<Option<Result<Certificates, String>>, kube::Error> {
-        let tls = self.cluster.spec.tls.as_ref();
-        let Some((members, client)) = tls.and_then(|tls| Some((&tls.client.as_ref()?.secret_ref, tls.client_certificate()?)))
-        else {
-            return Ok(None);
-        };
-        let mut found: Vec<BTreeMap<String, ByteString>> = Vec::new();
-        for name in [&members.name, &client.name] {
-            match secrets.get_opt(name).await? {
-                Some(secret) => found.push(secret.data.unwrap_or_default()),
-                None => {
-                    let why = format!(
-                        "Secret {name}, which spec.tls.client names, does not exist in namespace {}",
-                        self.names.namespace
-                    );
-                    return Ok(Some(Err(why)));
-                }
-            }
-        }
-        let wrong = |why: String| format!("Secret {} or {} cannot be used for TLS: {why}", members.name, client.name);
-        Ok(Some(Certificates::of(&found[0], &found[1]).map_err(wrong)))
-    }
-
-    /// Their process would wait for the Secret without a word.
-    async fn peer_certificates(&self, secrets: &Api<Secret>) -> Result<Option<String>, kube::Error> {
-        let Some(peer) = self.cluster.spec.tls.as_ref().and_then(|tls| tls.peer.as_ref()) else {
-            return Ok(None);
-        };
-        let name = &peer.secret_ref.name;
-        let Some(secret) = secrets.get_opt(name).await? else {
-            return Ok(Some(format!(
-                "Secret {name}, which spec.tls.peer names, does not exist in namespace {}",
-                self.names.namespace
-            )));
-        };
-        let files = secret.data.unwrap_or_default();
-        Ok(Certificates::of(&files, &files)
-            .err()
-            .map(|why| format!("Secret {name}, which spec.tls.peer names, cannot be used: {why}")))
-    }
-
     pub fn member(&self, name: &str) -> Option<&EtcdMember> {
         self.members.iter().find(|member| member.name_any() == name)
     }
@@ -164,9 +125,25 @@ impl Snapshot {
 }
 
 /// Without what only server-side apply needs, which is most of many objects: they are kept until the next look.
-fn lean<K: ResourceExt>(mut object: K) -> K {
+pub(super) fn lean<K: ResourceExt>(mut object: K) -> K {
     *object.managed_fields_mut() = Vec::new();
     object
+}
+
+/// Of what a pod was asked to be, where it runs is all that is looked at: the rest is known by its digest.
+fn lean_pod(mut pod: Pod) -> Pod {
+    pod.spec = pod.spec.map(|spec| k8s_openapi::api::core::v1::PodSpec { node_name: spec.node_name, ..Default::default() });
+    lean(pod)
+}
+
+/// Where it can be reached from, and what becomes of it without its claim.
+fn lean_volume(mut volume: PersistentVolume) -> PersistentVolume {
+    volume.spec = volume.spec.map(|spec| k8s_openapi::api::core::v1::PersistentVolumeSpec {
+        node_affinity: spec.node_affinity,
+        persistent_volume_reclaim_policy: spec.persistent_volume_reclaim_policy,
+        ..Default::default()
+    });
+    lean(volume)
 }
 
 /// Claims wait for a StorageClass that does not exist without a word in their status. One that cannot be read is told of

@@ -1,12 +1,15 @@
 //! Which objects around the members are missing, out of step, or somebody else's.
 
 use k8s_openapi::NamespaceResourceScope;
+use kube::api::DynamicObject;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::certificates;
 use super::snapshot::Snapshot;
-use crate::api::{EtcdCluster, annotation};
+use crate::api::{EtcdCluster, Leaf, Side, Source, annotation};
+use crate::pki::Wanted;
 use crate::plan::{Need, Obstacle, Surrounding};
 use crate::render;
 
@@ -32,6 +35,30 @@ pub fn outdated(snapshot: &Snapshot) -> Vec<Surrounding> {
     };
     if !connected {
         due.push(Surrounding::Connection);
+    }
+    due.extend(requests(snapshot).into_iter().map(|(leaf, _)| Surrounding::Certificate(leaf)));
+    due
+}
+
+/// What cert-manager is still to be asked for.
+pub fn requests(snapshot: &Snapshot) -> Vec<(Leaf, DynamicObject)> {
+    let (cluster, names) = (&snapshot.cluster, &snapshot.names);
+    let mut due = Vec::new();
+    let Some(tls) = &cluster.spec.tls else {
+        return due;
+    };
+    for leaf in Side::ALL.into_iter().flat_map(|side| side.leaves().iter().copied()) {
+        let Some(Source::CertManager(issuer)) = tls.source(leaf.side()) else {
+            continue;
+        };
+        let wanted = render::request(cluster, names, issuer, &Wanted::of(leaf, names, tls));
+        let live = snapshot.papers.requests.get(&leaf);
+        let stamp = |object: &DynamicObject| object.annotations().get(annotation::APPLIED).cloned();
+        let in_step =
+            live.is_some_and(|live| stamp(live) == stamp(&wanted) && contains(&live.data["spec"], &wanted.data["spec"]));
+        if !in_step {
+            due.push((leaf, wanted));
+        }
     }
     due
 }
@@ -65,6 +92,16 @@ pub fn in_the_way(snapshot: &Snapshot) -> Vec<Obstacle> {
     let mut found = Vec::new();
     let mut note = |to: Need, why: Option<String>| found.extend(why.map(|why| Obstacle { to, why }));
     note(Need::Object(Surrounding::PeerService), foreign(cluster, snapshot.peer_service.as_ref()));
+    for why in certificates::in_the_way(snapshot) {
+        note(Need::Certificates, Some(why));
+    }
+    for (leaf, request) in &snapshot.papers.requests {
+        if !owned(cluster, request) {
+            let name = request.name_any();
+            let why = format!("Certificate {name} was not made for this cluster: delete it, or give this cluster another name");
+            note(Need::Object(Surrounding::Certificate(*leaf)), Some(why));
+        }
+    }
     note(Need::Certificates, snapshot.certificates.as_ref().and_then(|certificates| certificates.as_ref().err().cloned()));
     note(Need::Certificates, snapshot.no_peer_certificates.clone());
     for member in &snapshot.members {
@@ -79,7 +116,7 @@ pub fn in_the_way(snapshot: &Snapshot) -> Vec<Obstacle> {
     found
 }
 
-fn foreign<K>(cluster: &EtcdCluster, object: Option<&K>) -> Option<String>
+pub(super) fn foreign<K>(cluster: &EtcdCluster, object: Option<&K>) -> Option<String>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
@@ -99,6 +136,10 @@ where
 
 /// True if `cluster` is the object's controller.
 pub fn belongs<K: Resource<DynamicType = ()>>(cluster: &EtcdCluster, object: &K) -> bool {
+    owned(cluster, object)
+}
+
+fn owned(cluster: &EtcdCluster, object: &impl ResourceExt) -> bool {
     let uid = cluster.uid().unwrap_or_default();
     object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }

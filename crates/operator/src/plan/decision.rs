@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use super::authority::Turn;
 use super::ids::{ClusterId, MemberId};
 use super::world::Surrounding;
 use crate::api::condition::Sign;
-use crate::api::{OperationType, Origin};
+use crate::api::{Leaf, OperationType, Origin, Side};
 
 /// What to remember, to do and to report.
 #[derive(Clone, Debug)]
@@ -38,6 +39,14 @@ pub struct Course {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Action {
     Apply(Surrounding),
+    /// Signs a certificate, or puts it beside the authorities that are trusted now.
+    Issue {
+        leaf: Leaf,
+    },
+    Turn {
+        side: Side,
+        turn: Turn,
+    },
     SetFinalizer(bool),
     CreateMember {
         name: String,

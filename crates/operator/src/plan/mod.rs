@@ -10,8 +10,10 @@
 //! store counts on, changes one member at a time, and comes to rest.
 
 mod adopt;
+mod authority;
 mod bootstrap;
 mod budget;
+mod certify;
 mod cleanup;
 mod decision;
 mod delete;
@@ -35,6 +37,7 @@ mod world;
 
 use std::time::Duration;
 
+pub use authority::{Authority, Certificate, Trust, Turn};
 pub use decision::{Action, Course, Decision, Record, Start};
 pub use view::{MAX_LAG, STEADY, quorum};
 pub use world::*;
@@ -96,13 +99,20 @@ fn next(view: &View) -> Option<Step> {
     if world.cluster.paused {
         return None;
     }
-    // Before there is a store nobody can be harmed by waiting.
+    // Before there is a store nobody can be harmed by waiting, and the first member needs certificates.
+    if let Some(step) = certify::certify(world).filter(|_| world.cluster.id.is_none()) {
+        return Some(step);
+    }
     if let Some(step) = obstructed(world).filter(|_| world.cluster.id.is_none()) {
         return Some(step);
     }
     match members(view) {
         Some(step) if step.action.is_some() => Some(step),
-        waiting => around(world).or(waiting).or_else(|| record::written_by(view)).or_else(|| obstructed(world)),
+        waiting => around(world)
+            .or(waiting)
+            .or_else(|| record::written_by(view))
+            .or_else(|| certify::await_members(world))
+            .or_else(|| obstructed(world)),
     }
 }
 
@@ -139,12 +149,14 @@ fn let_in(world: &World) -> Option<Step> {
     step.or_else(|| obstructed(world).filter(|_| due && bootstrap::is_closed(world)))
 }
 
-/// What is for others than members.
+/// What is for others than members, and certificates: those of members are renewed long before anybody misses them.
 fn around(world: &World) -> Option<Step> {
     let open = world.cluster.id.is_some() && !bootstrap::is_closed(world);
+    // Who is handed what a step of a replacement brings is handed it before the next step is taken.
     record::keep(world)
-        .or_else(|| apply(world, Surrounding::ClientService).filter(|_| open))
         .or_else(|| apply(world, Surrounding::Connection).filter(|_| open))
+        .or_else(|| certify::certify(world))
+        .or_else(|| apply(world, Surrounding::ClientService).filter(|_| open))
 }
 
 /// Brings one object in step, unless that is somebody else's.
@@ -154,6 +166,7 @@ fn apply(world: &World, object: Surrounding) -> Option<Step> {
         Surrounding::PeerService => "Applying the Service by which members find each other",
         Surrounding::ClientService => "Applying the Service for clients",
         Surrounding::Connection => "Applying the Secret with what clients need",
+        Surrounding::Certificate(_) => "Asking cert-manager for a certificate",
     };
     due.then(|| Step::act(OperationType::Configure, None, what, Action::Apply(object)))
 }

@@ -1,12 +1,15 @@
 //! The conditions a world and a decision amount to.
 
+use super::authority::Trust;
 use super::bootstrap::in_use;
 use super::decision::Course;
 use super::restart::answering;
 use super::view::{View, quorum, too_old, trouble_of};
-use super::world::{Alarm, Exit, Store, VolumeState, World};
+use super::world::{Alarm, Exit, Need, Store, VolumeState, World};
 use crate::api::OperationType;
-use crate::api::condition::{AVAILABLE, DEGRADED, DISRUPTIBLE, PROGRESSING, QUORUM_LOST, STORAGE_HEALTHY, Sign};
+use crate::api::condition::{
+    AVAILABLE, CERTIFICATES_READY, DEGRADED, DISRUPTIBLE, PROGRESSING, QUORUM_LOST, STORAGE_HEALTHY, Sign,
+};
 
 pub(super) fn signs(view: &View, course: Option<&Course>, held_back: Option<&str>) -> Vec<Sign> {
     vec![
@@ -15,6 +18,7 @@ pub(super) fn signs(view: &View, course: Option<&Course>, held_back: Option<&str
         degraded(view, course),
         quorum_lost(view),
         storage(view.world),
+        certificates(view.world),
         disruptible(view),
     ]
 }
@@ -147,6 +151,44 @@ fn storage(world: &World) -> Sign {
         }
     }
     sign(STORAGE_HEALTHY, true, "VolumesIntact", "Every volume is there and no member is out of space")
+}
+
+fn certificates(world: &World) -> Sign {
+    let sign = |status: bool, reason: &'static str, message: String| sign(CERTIFICATES_READY, status, reason, message);
+    if let Some(obstacle) = world.obstacle_to(&Need::Certificates) {
+        return sign(false, "CertificateMissing", obstacle.why.clone());
+    }
+    let Some(first) = world.certificates.iter().min_by_key(|certificate| certificate.until) else {
+        return sign(true, "PlainText", "No port asks for certificates".into());
+    };
+    let (secret, until) = (&first.secret, first.until);
+    if until <= world.now {
+        let message = format!("the certificate in Secret {secret} was good until {until}: renew it, or find out why it was not");
+        return sign(false, "CertificateExpired", message);
+    }
+    if let Some(late) = world.certificates.iter().find(|certificate| certificate.overdue <= world.now) {
+        let message = format!(
+            "the certificate in Secret {} is good until {} and was not renewed: look at Events, at spec.paused, and at who writes that Secret",
+            late.secret, late.until
+        );
+        return sign(false, "CertificateEndsSoon", message);
+    }
+    let replaced = world.authorities.iter().find(|authority| matches!(authority.trust, Trust::Next | Trust::Former));
+    match replaced {
+        Some(authority) => {
+            let side = authority.side.as_str();
+            let next = match authority.trust {
+                Trust::Next => "the new one signs",
+                _ => "the old one is dropped",
+            };
+            let what = format!(
+                "The {side} authority is being replaced: the old and the new one are trusted until members follow and \
+                 rotation.overlap is over, then {next}"
+            );
+            sign(true, "AuthorityReplaced", what)
+        }
+        None => sign(true, "CertificatesGood", format!("The first to end is in Secret {secret}, good until {until}")),
+    }
 }
 
 fn disruptible(view: &View) -> Sign {

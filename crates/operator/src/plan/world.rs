@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use super::authority::{Authority, Certificate};
 use super::ids::{ClusterId, MemberId};
-use crate::api::{DeletionPolicy, OperationType, Origin, Reached};
+use crate::api::{DeletionPolicy, Leaf, OperationType, Origin, Reached};
 
 /// Everything about one EtcdCluster.
 #[derive(Clone, Debug)]
@@ -23,6 +24,10 @@ pub struct World {
     pub budget: Option<i32>,
     /// Objects around the members that are missing or not as they should be, in the order they are needed.
     pub outdated: Vec<Surrounding>,
+    /// Certificates in use, whoever issued them.
+    pub certificates: Vec<Certificate>,
+    /// Of ports whose certificates the operator issues itself.
+    pub authorities: Vec<Authority>,
     /// What keeps this cluster from something it needs, and only a person or time can take away.
     pub in_the_way: Vec<Obstacle>,
     /// Why no node could run another member, if that is so.
@@ -275,4 +280,6 @@ pub enum Surrounding {
     PeerService,
     ClientService,
     Connection,
+    /// The object that asks cert-manager for a certificate.
+    Certificate(Leaf),
 }

@@ -1,7 +1,7 @@
 //! The command line of a member.
 
 use super::names::{CLIENT_PORT, Family, METRICS_PORT, Names, PEER_PORT, Scheme};
-use crate::api::{Template, options};
+use crate::api::{Side, Template, options};
 use crate::plan::Start;
 
 pub const DATA_FOLDER: &str = "/var/lib/keelson";
@@ -34,17 +34,20 @@ pub fn flags(names: &Names, identity: &Identity, template: &Template) -> Vec<Str
         ("initial-cluster".into(), identity.initial_cluster.to_string()),
         ("initial-cluster-state".into(), state(identity.start).to_string()),
     ];
-    let mut certificates = |prefix: &str, verify: &str, folder: &str| {
+    let mut certificates = |prefix: &str, verify: &str, folder: &str, asks: bool| {
         flags.push((format!("{prefix}cert-file"), format!("{folder}/tls.crt")));
         flags.push((format!("{prefix}key-file"), format!("{folder}/tls.key")));
-        flags.push((format!("{prefix}trusted-ca-file"), format!("{folder}/ca.crt")));
-        flags.push((verify.to_string(), "true".into()));
+        // Each of the two demands a certificate.
+        if asks {
+            flags.push((format!("{prefix}trusted-ca-file"), format!("{folder}/ca.crt")));
+            flags.push((verify.to_string(), "true".into()));
+        }
     };
     if tls.client.is_some() {
-        certificates("", "client-cert-auth", CLIENT_CERTIFICATES);
+        certificates("", "client-cert-auth", CLIENT_CERTIFICATES, tls.asks(Side::Client));
     }
     if tls.peer.is_some() {
-        certificates("peer-", "peer-client-cert-auth", PEER_CERTIFICATES);
+        certificates("peer-", "peer-client-cert-auth", PEER_CERTIFICATES, tls.asks(Side::Peer));
         // Instead of whether the caller's address leads back to a name in its certificate: pods change their addresses,
         // and Kubernetes' DNS calls them by longer names than those they are certified for.
         flags.push(("peer-cert-allowed-hostname".into(), names.host(identity.member)));
@@ -96,7 +99,7 @@ mod tests {
 
     #[test]
     fn client_certificates_are_asked_for_on_both_sides_and_leave_probes_in_plain_text() {
-        let client = ClientTls { secret_ref: SecretRef { name: "s".into() }, client_secret_ref: None };
+        let client = ClientTls { secret_ref: Some(SecretRef { name: "s".into() }), ..ClientTls::default() };
         let flags = of(&Template { tls: Some(Tls { client: Some(client), peer: None }), ..Template::default() });
         for flag in
             ["--client-cert-auth=true", "--listen-client-urls=https://0.0.0.0:2379", "--listen-metrics-urls=http://0.0.0.0:2381"]
@@ -107,8 +110,16 @@ mod tests {
     }
 
     #[test]
+    fn clients_that_need_no_certificate_still_see_one() {
+        let client = ClientTls { client_auth: false, ..ClientTls::default() };
+        let flags = of(&Template { tls: Some(Tls { client: Some(client), peer: None }), ..Template::default() });
+        assert!(flags.contains(&"--cert-file=/etc/keelson/client/tls.crt".to_string()), "{flags:?}");
+        assert!(flags.iter().all(|flag| !flag.contains("client-cert-auth") && !flag.contains("trusted-ca-file")), "{flags:?}");
+    }
+
+    #[test]
     fn members_are_known_by_the_clusters_name_in_their_certificates_and_not_by_their_address() {
-        let peer = PeerTls { secret_ref: SecretRef { name: "s".into() } };
+        let peer = PeerTls { secret_ref: Some(SecretRef { name: "s".into() }), ..PeerTls::default() };
         let flags = of(&Template { tls: Some(Tls { client: None, peer: Some(peer) }), ..Template::default() });
         for flag in [
             "--peer-client-cert-auth=true",
@@ -128,5 +139,16 @@ mod tests {
         let flags = of(&template);
         assert!(flags.contains(&"--log-level=debug".to_string()));
         assert_eq!(flags.iter().filter(|flag| flag.starts_with("--data-dir=")).count(), 1);
+    }
+
+    #[test]
+    fn what_puts_data_at_risk_is_not_passed_on() {
+        let mut template = Template::default();
+        let refused = ["strict-reconfig-check", "auto-promote-learners", "unsafe-no-fsync", "peer-skip-client-san-verification"];
+        for name in refused {
+            template.extra_args.insert(name.into(), "true".into());
+        }
+        let flags = of(&template);
+        assert!(!flags.iter().any(|flag| refused.iter().any(|name| flag.contains(name))), "{flags:?}");
     }
 }

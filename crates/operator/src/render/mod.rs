@@ -3,6 +3,7 @@
 //! Everything here is applied by server-side apply under one field owner, so what somebody else adds stays.
 
 mod budget;
+mod certificates;
 mod flags;
 mod names;
 mod pod;
@@ -10,6 +11,7 @@ mod services;
 mod volume;
 
 pub use budget::budget;
+pub use certificates::{authority, certificate, request, requests};
 pub use flags::founds;
 pub use names::{CLIENT_PORT, Family, METRICS_PORT, Names, PEER_PORT, Scheme, random_name, random_token};
 pub use pod::{Made, pod};

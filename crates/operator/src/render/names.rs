@@ -3,6 +3,8 @@
 use k8s_openapi::api::core::v1::Service;
 use rand::Rng;
 
+use crate::api::{Leaf, Side};
+
 pub const CLIENT_PORT: i32 = 2379;
 pub const PEER_PORT: i32 = 2380;
 /// Health and metrics, in plain text also when the client port asks for certificates: the kubelet has none.
@@ -68,6 +70,16 @@ impl Names {
 
     pub fn connection(&self) -> String {
         format!("{}-connection", self.cluster)
+    }
+
+    /// The Secret with a certificate that nobody else was asked to name.
+    pub fn certificate(&self, leaf: Leaf) -> String {
+        leaf.secret(&self.cluster)
+    }
+
+    /// The Secret with the authority of one port.
+    pub fn authority(&self, side: Side) -> String {
+        format!("{}-{}-ca", self.cluster, side.as_str())
     }
 
     /// The DNS name of a member. Pods change their IP, members keep this.

@@ -14,7 +14,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::flags::{CLIENT_CERTIFICATES, DATA_FOLDER, Identity, PEER_CERTIFICATES, flags, state};
 use super::names::{CLIENT_PORT, Family, METRICS_PORT, Names, PEER_PORT, Scheme};
 use super::{labels, owner};
-use crate::api::{AntiAffinity, EtcdMember, PodSettings, Target, Template, annotation, label};
+use crate::api::{AntiAffinity, EtcdMember, Leaf, PodSettings, Target, Template, annotation, label};
 use crate::plan::Start;
 
 /// How this operator turns templates into pods. Pods of another rendering are not outdated: an upgrade of the operator
@@ -71,13 +71,12 @@ fn spec(name: &str, names: &Names, template: &Template, args: Vec<String>) -> Po
     let (mut volumes, mut mounts) = (vec![data_volume(name)], vec![mount("data", DATA_FOLDER, false)]);
     let tls = template.tls.as_ref();
     let secrets = [
-        ("client-certificates", CLIENT_CERTIFICATES, tls.and_then(|tls| tls.client.as_ref()).map(|client| &client.secret_ref)),
-        ("peer-certificates", PEER_CERTIFICATES, tls.and_then(|tls| tls.peer.as_ref()).map(|peer| &peer.secret_ref)),
+        ("client-certificates", CLIENT_CERTIFICATES, tls.and_then(|tls| tls.secret(Leaf::Server, &names.cluster))),
+        ("peer-certificates", PEER_CERTIFICATES, tls.and_then(|tls| tls.secret(Leaf::Peer, &names.cluster))),
     ];
     for (volume, folder, secret) in secrets {
         if let Some(secret) = secret {
-            let source =
-                SecretVolumeSource { secret_name: Some(secret.name.clone()), default_mode: Some(0o440), ..Default::default() };
+            let source = SecretVolumeSource { secret_name: Some(secret), default_mode: Some(0o440), ..Default::default() };
             volumes.push(Volume { name: volume.into(), secret: Some(source), ..Volume::default() });
             mounts.push(mount(volume, folder, true));
         }

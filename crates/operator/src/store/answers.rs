@@ -6,6 +6,7 @@ use futures::future::join_all;
 use keelson_api::etcdserverpb::{Member as Listed, StatusResponse};
 
 use super::client::Member;
+use crate::api::Side;
 use crate::plan::ids::{ClusterId, MemberId};
 
 /// What the members said, by name; who is missing was silent.
@@ -15,6 +16,8 @@ pub struct Answers {
     /// The membership as a quorum confirms it, or why there is none.
     pub list: Option<(ClusterId, Vec<Listed>)>,
     pub why_silent: String,
+    /// Members that followed the step in which the authority of a port is being replaced.
+    pub followed: BTreeMap<Side, Vec<String>>,
 }
 
 impl Answers {

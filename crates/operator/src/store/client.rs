@@ -39,14 +39,17 @@ impl From<tonic::Status> for StoreError {
     }
 }
 
+/// Where one member is and how it is reached. TLS goes on over a new connection where it was on the one before.
+pub struct Address(Endpoint);
+
 /// A connection to one member; made when it is first used, and again when it breaks.
 #[derive(Clone)]
 pub struct Member {
     channel: Channel,
 }
 
-impl Member {
-    /// Connects to `ip`, where the pod is now. `host` is the name its certificate must have.
+impl Address {
+    /// `ip` is where the pod is now, `host` the name its certificate must have.
     pub fn new(ip: &str, port: i32, host: &str, certificates: Option<&Certificates>) -> Result<Self, StoreError> {
         let ip = if ip.contains(':') { format!("[{ip}]") } else { ip.to_string() };
         let url = format!("{}://{ip}:{port}", if certificates.is_some() { "https" } else { "http" });
@@ -55,9 +58,15 @@ impl Member {
         if let Some(certificates) = certificates {
             endpoint = endpoint.tls_config(certificates.config(host)).map_err(wrong)?;
         }
-        Ok(Self { channel: endpoint.connect_lazy() })
+        Ok(Self(endpoint))
     }
 
+    pub fn connect(&self) -> Member {
+        Member { channel: self.0.connect_lazy() }
+    }
+}
+
+impl Member {
     pub async fn status(&self) -> Result<StatusResponse, StoreError> {
         let request = limited(StatusRequest::default(), ASK_LIMIT);
         Ok(MaintenanceClient::new(self.channel.clone()).status(request).await?.into_inner())

@@ -5,20 +5,24 @@
 
 mod answers;
 mod client;
+mod handshake;
 mod tls;
 
 pub use answers::{Answers, ask};
-pub use client::{Member, StoreError};
+pub use client::{Address, Member, StoreError};
+pub use handshake::{Door, shake};
 pub use tls::Certificates;
+
+use keelson_api::exit::{CORRUPT, DATA_GONE, REMOVED};
 
 use crate::plan::Exit;
 
 /// What the store's exit codes say; all others leave hope in a restart.
 pub fn exit(code: i32) -> Option<Exit> {
-    match code {
-        65 => Some(Exit::Corrupt),
-        66 => Some(Exit::DataGone),
-        67 => Some(Exit::Removed),
+    match u8::try_from(code).ok()? {
+        CORRUPT => Some(Exit::Corrupt),
+        DATA_GONE => Some(Exit::DataGone),
+        REMOVED => Some(Exit::Removed),
         _ => None,
     }
 }

@@ -4,7 +4,6 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::Pod;
@@ -17,7 +16,7 @@ use keelson_e2e::wait;
 use keelson_operator::api::condition::STORAGE_HEALTHY;
 use serde_json::json;
 
-use crate::stage::{Stage, members};
+use crate::stage::{LOOK, Stage, members};
 use crate::trouble::uids;
 use crate::{ALONE, LIMIT, has, put, put_at, url};
 
@@ -69,8 +68,7 @@ async fn a_full_disk_under_one_member_is_named_and_nobody_is_touched() -> Result
 
     let (before, starts) = (uids(&stage).await?, stage.kubelet.starts());
     disk.leave(LEFT)?;
-    wait::until("writes are refused", LIMIT, async || {
-        tokio::time::sleep(Duration::from_millis(100)).await;
+    wait::until_every(LOOK, "writes are refused", LIMIT, async || {
         Ok(put_at(&url_of(&stage, name).await?, "too-much").await.is_err())
     })
     .await?;
@@ -84,8 +82,7 @@ async fn a_full_disk_under_one_member_is_named_and_nobody_is_touched() -> Result
         Ok(put_at(&url_of(&stage, name).await?, "after").await.is_ok())
     })
     .await?;
-    wait::until("the condition is over", LIMIT, async || {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    wait::until_every(LOOK, "the condition is over", LIMIT, async || {
         let conditions = stage.clusters().get("db").await?.status.unwrap_or_default().conditions;
         Ok(conditions.iter().any(|condition| condition.type_ == STORAGE_HEALTHY && condition.status == "True"))
     })

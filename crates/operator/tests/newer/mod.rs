@@ -1,8 +1,6 @@
 //! What is newer than something else: an operator with other defaults than the one before it, and resources of a definition
 //! that it does not know.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -13,7 +11,7 @@ use kube::ResourceExt;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, PostParams};
 use serde_json::{Value, json};
 
-use crate::stage::{NAMESPACE, Stage, members};
+use crate::stage::{LOOK, NAMESPACE, Stage, members};
 use crate::trouble::uids;
 use crate::{ALONE, LIMIT};
 
@@ -35,8 +33,7 @@ async fn an_operator_with_other_defaults_restarts_nobody_and_makes_members_like_
     operator.upgrade(&["--default-version=3.8.0", "--default-image-repository=elsewhere.stage/keelson"])?;
     // That it has looked at the cluster shows in what only it was asked for. It waits for the Lease of the one before.
     stage.edit("db", json!({ "services": { "client": { "annotations": { "asked": "afterwards" } } } })).await?;
-    wait::until("the other operator has looked", LIMIT * 2, async || {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    wait::until_every(LOOK, "the other operator has looked", LIMIT * 2, async || {
         Ok(stage.api::<Service>().get("db").await?.annotations().contains_key("asked"))
     })
     .await
@@ -89,8 +86,7 @@ async fn a_resource_that_cannot_be_read_is_told_so_and_keeps_no_other_from_being
     })
     .await?;
     let mut last = Value::Null;
-    let told = wait::until("it is told that it cannot be read", LIMIT, async || {
-        tokio::time::sleep(Duration::from_millis(200)).await;
+    let told = wait::until_every(LOOK, "it is told that it cannot be read", LIMIT, async || {
         last = clusters.get("newer").await?.data["status"]["conditions"].take();
         let says = |condition: &Value| {
             let message = condition["message"].as_str().unwrap_or_default();

@@ -23,10 +23,12 @@ use serde_json::json;
 
 pub use kubelet::Kubelet;
 pub use network::Network;
-pub use operator::{ACCOUNT, Operator, RIGHTS};
+pub use operator::{ACCOUNT, Manner, Operator, RIGHTS};
 
 pub const NAMESPACE: &str = "stage";
 const LIMIT: Duration = Duration::from_secs(120);
+/// Between two looks at what costs a request or more.
+pub const LOOK: Duration = Duration::from_millis(200);
 
 pub struct Stage {
     pub client: Client,
@@ -86,7 +88,12 @@ impl Stage {
 
     /// The operator, with the rights its service account has by the chart.
     pub async fn operator(&self) -> Result<Operator> {
-        Operator::start(&self.apiserver, self.client.clone()).await
+        self.operator_that(Manner::default()).await
+    }
+
+    /// The same, in another manner.
+    pub async fn operator_that(&self, manner: Manner) -> Result<Operator> {
+        Operator::start(&self.apiserver, self.client.clone(), manner).await
     }
 
     /// The API server itself.
@@ -106,8 +113,7 @@ impl Stage {
     /// Waits until a condition has this reason and speaks of `what`, and an Event has told of that, too.
     pub async fn complains(&self, name: &str, type_: &str, reason: &str, event: &str, what: &str) -> Result<()> {
         let mut last = None;
-        let waited = wait::until(&format!("{name} is {type_} for {reason}"), LIMIT, async || {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        let waited = wait::until_every(LOOK, &format!("{name} is {type_} for {reason}"), LIMIT, async || {
             let status = self.clusters().get(name).await?.status.unwrap_or_default();
             let complains = status.conditions.iter().any(|c| c.type_ == type_ && c.reason == reason && c.message.contains(what));
             last = Some(status);
@@ -143,8 +149,7 @@ impl Stage {
     /// Waits until nothing is left to do for the spec as it is now, with as many healthy voters as it asks for.
     pub async fn settled(&self, name: &str) -> Result<EtcdCluster> {
         let mut last = None;
-        let waited = wait::until(&format!("{name} settles"), LIMIT, async || {
-            tokio::time::sleep(Duration::from_millis(200)).await;
+        let waited = wait::until_every(LOOK, &format!("{name} settles"), LIMIT, async || {
             let cluster = self.clusters().get(name).await?;
             let settled = is_settled(&cluster);
             last = Some(cluster);

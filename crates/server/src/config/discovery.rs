@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::flags::{parse_bool, parse_duration};
-use super::security::{Named, Pair, Security};
+use super::security::Security;
+use super::settings::Settings;
 use crate::tls::Protocol;
 
 /// How the first members find each other.
@@ -41,14 +41,14 @@ pub struct Registry {
     pub user: Option<(String, String)>,
 }
 
-/// Reads the flags. `is_named` says that `--initial-cluster` is among them.
-pub fn read(text: impl Fn(&str) -> String, is_named: bool, protocol: &Protocol) -> Result<Discovery, String> {
-    let is_true = |name: &str| parse_bool(&text(name)) == Some(true);
-    if text("discovery-fallback") != "exit" {
+/// Reads the flags.
+pub fn read(s: &Settings, protocol: &Protocol) -> Result<Discovery, String> {
+    if s.text("discovery-fallback") != "exit" {
         return Err("v2 proxy is deprecated, and --discovery-fallback can't be configured as \"proxy\"; the value is exit".into());
     }
-    let (domain, token) = (text("discovery-srv"), text("discovery-token"));
-    let endpoints: Vec<String> = match text("discovery-endpoints") {
+    let is_named = !s.text("initial-cluster").is_empty();
+    let (domain, token) = (s.text("discovery-srv"), s.text("discovery-token"));
+    let endpoints: Vec<String> = match s.text("discovery-endpoints") {
         none if none.is_empty() => Vec::new(),
         list => list.split(',').map(|endpoint| endpoint.trim().to_owned()).collect(),
     };
@@ -66,25 +66,16 @@ pub fn read(text: impl Fn(&str) -> String, is_named: bool, protocol: &Protocol) 
         return Err("--discovery-endpoints must not contain empty endpoints".into());
     }
     if !domain.is_empty() {
-        return Ok(Discovery::Dns { domain, service: text("discovery-srv-name") });
+        return Ok(Discovery::Dns { domain, service: s.text("discovery-srv-name") });
     }
     if endpoints.is_empty() {
         return Ok(Discovery::Named);
     }
-    let duration = |name: &str| parse_duration(&text(name)).ok_or_else(|| format!("--{name} is not a duration such as 2s"));
-    let file = |name: &str| {
-        let path = text(name);
-        (!path.is_empty()).then(|| Named { flag: format!("--{name}"), path: path.into() })
-    };
-    let as_client = match (file("discovery-cert"), file("discovery-key")) {
-        (Some(cert), Some(key)) => Some(Pair { cert, key }),
-        (None, None) => None,
-        _ => return Err("--discovery-cert and --discovery-key must both be present or both absent".into()),
-    };
-    let trusted_ca = file("discovery-cacert");
-    let trusts_anybody = is_true("discovery-insecure-skip-tls-verify");
+    let as_client = s.pair("discovery-cert", "discovery-key")?;
+    let trusted_ca = s.file("discovery-cacert");
+    let trusts_anybody = s.bool("discovery-insecure-skip-tls-verify");
     let security = Security { as_client, trusted_ca, trusts_anybody, ..Security::none(protocol) };
-    let user = match (text("discovery-user"), text("discovery-password")) {
+    let user = match (s.text("discovery-user"), s.text("discovery-password")) {
         (user, _) if user.is_empty() => None,
         (user, password) if password.is_empty() => match user.split_once(':') {
             Some((user, password)) => Some((user.to_owned(), password.to_owned())),
@@ -93,12 +84,12 @@ pub fn read(text: impl Fn(&str) -> String, is_named: bool, protocol: &Protocol) 
         both => Some(both),
     };
     // A scheme that is not written is a matter of a flag.
-    let scheme = if is_true("discovery-insecure-transport") { "http" } else { "https" };
+    let scheme = if s.bool("discovery-insecure-transport") { "http" } else { "https" };
     let endpoints = endpoints.into_iter().map(|e| if e.contains("://") { e } else { format!("{scheme}://{e}") }).collect();
     Ok(Discovery::Registry(Box::new(Registry {
-        dial_limit: duration("discovery-dial-timeout")?,
-        call_limit: duration("discovery-request-timeout")?,
-        ping: duration("discovery-keepalive-timeout")?,
+        dial_limit: s.duration("discovery-dial-timeout")?,
+        call_limit: s.duration("discovery-request-timeout")?,
+        ping: s.duration("discovery-keepalive-timeout")?,
         token,
         endpoints,
         security,
@@ -110,12 +101,12 @@ pub fn read(text: impl Fn(&str) -> String, is_named: bool, protocol: &Protocol) 
 mod tests {
     use super::*;
 
-    fn of(flags: &[(&str, &str)], is_named: bool) -> Result<Discovery, String> {
-        let given = |name: &str| {
-            let flag = flags.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned());
-            flag.or_else(|| super::super::flags::find(name).map(|f| f.default.to_owned())).unwrap_or_default()
-        };
-        read(given, is_named, &Protocol::new("TLS1.2", "", &[]).unwrap().0)
+    fn of(flags: &[(&'static str, &str)], is_named: bool) -> Result<Discovery, String> {
+        let mut s = Settings::of(flags);
+        if is_named {
+            s.values.insert("initial-cluster", "a=http://a:1".to_owned());
+        }
+        read(&s, &Protocol::new("TLS1.2", "", &[]).unwrap().0)
     }
 
     #[test]

@@ -302,11 +302,11 @@ pub const SECTIONS: &[(&str, &[Flag])] = &[
     (
         "Distributed tracing",
         &[
-            flag("enable-distributed-tracing", "false", Bool, Works, "There is none yet: true is refused."),
-            flag("distributed-tracing-address", "localhost:4317", Text, NoEffect, "There is no tracing yet."),
-            flag("distributed-tracing-service-name", "etcd", Text, NoEffect, "There is no tracing yet."),
-            flag("distributed-tracing-instance-id", "", Text, NoEffect, "There is no tracing yet."),
-            flag("distributed-tracing-sampling-rate", "0", Number, NoEffect, "There is no tracing yet."),
+            flag("enable-distributed-tracing", "false", Bool, Works, "Tell a collector of OpenTelemetry of calls."),
+            flag("distributed-tracing-address", "localhost:4317", Text, Works, "Where the collector is (OTLP over gRPC)."),
+            flag("distributed-tracing-service-name", "etcd", Text, Works, "Its name there, the same for all members."),
+            flag("distributed-tracing-instance-id", "", Text, Works, "This member's own name there."),
+            flag("distributed-tracing-sampling-rate", "0", Number, Works, "So many calls of a million without a trace are told."),
         ],
     ),
     (
@@ -441,10 +441,7 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Values, String> {
                 _ => format!("'{arg}' is not a valid flag"),
             });
         };
-        let (name, inline) = match body.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (body, None),
-        };
+        let (name, inline) = name_and_value(body);
         let Some(flag) = find(name) else {
             return Err(format!("flag provided but not defined: -{name}"));
         };
@@ -457,6 +454,15 @@ pub fn parse(args: impl Iterator<Item = String>) -> Result<Values, String> {
         values.insert(flag.name, value);
     }
     Ok(values)
+}
+
+/// What stands behind a flag's dashes: its name, and the value if that is written with it.
+#[must_use]
+pub fn name_and_value(flag: &str) -> (&str, Option<String>) {
+    match flag.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (flag, None),
+    }
 }
 
 /// Whether `value` can be what the flag wants.

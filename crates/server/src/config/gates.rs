@@ -1,6 +1,8 @@
 //! `--feature-gates`: etcd's switches for what is new there. All its names are known, so that no command line is
 //! refused for one; two of them change something here.
 
+use std::collections::BTreeSet;
+
 use super::flags::parse_bool;
 
 /// The gates that change something.
@@ -26,12 +28,16 @@ const OTHERS: &[(&str, bool, &str)] = &[
 /// Reads `Name=true,Other=false`.
 pub fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Gates, String> {
     let mut gates = Gates::default();
+    let mut on = BTreeSet::new();
     for gate in text.split(',').filter(|g| !g.is_empty()) {
         let (name, value) =
             gate.split_once('=').ok_or_else(|| format!("--feature-gates: missing bool value for {}", gate.trim()))?;
         let (name, value) = (name.trim(), value.trim());
         let wanted = parse_bool(value)
             .ok_or_else(|| format!("--feature-gates: invalid value of {name}={value}: it must be true or false"))?;
+        if wanted {
+            on.insert(name);
+        }
         match name {
             "InitialCorruptCheck" => gates.initial_corrupt_check = wanted,
             "CompactHashCheck" => gates.compact_hash_check = wanted,
@@ -47,11 +53,7 @@ pub fn parse(text: &str, warnings: &mut Vec<String>) -> Result<Gates, String> {
             },
         }
     }
-    let is_on = |gate: &str| {
-        let mut gates = text.split(',').filter_map(|g| g.split_once('='));
-        gates.any(|(name, value)| name.trim() == gate && parse_bool(value.trim()) == Some(true))
-    };
-    if is_on("LeaseCheckpointPersist") && !is_on("LeaseCheckpoint") && !is_on("AllAlpha") {
+    if on.contains("LeaseCheckpointPersist") && !on.contains("LeaseCheckpoint") && !on.contains("AllAlpha") {
         return Err("--feature-gates: LeaseCheckpointPersist requires enabling feature gate LeaseCheckpoint".to_owned());
     }
     Ok(gates)

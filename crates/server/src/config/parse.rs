@@ -1,205 +1,25 @@
 //! From values to a checked configuration.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use keelson_consensus::MESSAGE_ROOM;
 
-use super::discovery::{self, Discovery};
-use super::file;
-use super::flags::{self, Use, Values};
-use super::gates::{self, Gates};
-use super::logs::{self, Rotation};
-use super::security::{self, Security};
-use super::tokens::{self, TokenKind};
-use super::urls::{ListenUrl, parse_advertised, parse_listen};
-use super::web::{self, Web};
+use super::compaction::auto_compaction;
+use super::flags::{self, Use};
+use super::settings::Settings;
+use super::urls::{parse_advertised, parse_listen};
+use super::{Config, Discovery, cluster, discovery, gates, logs, security, tokens, traces, web};
 use crate::grpc::MAX_MESSAGE;
 use crate::tls::Protocol;
-
-/// When automatic compaction happens and what it keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AutoCompaction {
-    /// Never.
-    Off,
-    /// Keeps this much time.
-    Periodic(Duration),
-    /// Keeps this many revisions.
-    Revision(i64),
-}
-
-/// A checked configuration.
-#[derive(Clone, Debug)]
-#[allow(missing_docs)]
-pub struct Config {
-    pub name: String,
-    pub data_dir: PathBuf,
-    /// Where the log is, if not there.
-    pub wal_dir: Option<PathBuf>,
-    pub listen_client: Vec<ListenUrl>,
-    /// Where plain HTTP is served, if not with the calls.
-    pub listen_client_http: Vec<ListenUrl>,
-    pub listen_peer: Vec<ListenUrl>,
-    pub listen_metrics: Vec<ListenUrl>,
-    pub advertise_client: Vec<String>,
-    pub advertise_peer: Vec<String>,
-    /// Peer URLs of the members of a new cluster, or of the one to be joined, by name.
-    pub initial_cluster: BTreeMap<String, Vec<String>>,
-    /// How they are found if the flags do not name them; then there is only this one above, until they are.
-    pub discovery: Discovery,
-    pub strict_reconfig: bool,
-    pub max_learners: u32,
-    /// A leader makes voters of learners that have caught up.
-    pub promotes_learners: bool,
-    /// A leader whose log waits for the disk for longer hands over; zero for never.
-    pub disk_stall_limit: Duration,
-    pub cluster_token: String,
-    /// The other members are gone for good: go on alone.
-    pub forces_new_cluster: bool,
-    pub heartbeat_ms: u64,
-    pub election_ms: u64,
-    pub entries_to_keep: u64,
-    /// Bytes; `None` means no limit.
-    pub quota: Option<u64>,
-    pub max_txn_ops: usize,
-    pub max_request_bytes: usize,
-    pub max_concurrent_streams: u32,
-    pub auto_compaction: AutoCompaction,
-    pub progress_interval: Duration,
-    pub removal_step: usize,
-    pub removal_pause: Duration,
-    pub extensive_metrics: bool,
-    pub log_outputs: Vec<String>,
-    /// When the file among them is put aside; none for never.
-    pub log_rotation: Option<Rotation>,
-    pub log_level: String,
-    pub log_json: bool,
-    pub slow_call: Duration,
-    pub slow_apply: Duration,
-    pub ping_interval: Duration,
-    pub ping_timeout: Duration,
-    pub sync_log: bool,
-    pub gates: Gates,
-    /// How often a leader compares the data of all members; zero for never.
-    pub corrupt_check_interval: Duration,
-    /// How often it compares checksums of past compactions.
-    pub compact_hash_interval: Duration,
-    pub reuse_port: bool,
-    pub web: Web,
-    pub client_security: Security,
-    pub peer_security: Security,
-    /// What users are given for their passwords.
-    pub tokens: TokenKind,
-    pub simple_token_ttl: Duration,
-    pub bcrypt_cost: u32,
-    /// What other members' certificates must be for, if not for the names in their URLs.
-    pub peer_server_name: Option<String>,
-    /// Only a data directory that was used before may be started with.
-    pub joins_existing: bool,
-    /// Things the user should know that are not errors.
-    pub warnings: Vec<String>,
-}
-
-/// What the command line asks for.
-pub enum Outcome {
-    /// Serve.
-    Run(Box<Config>),
-    /// Print this and end well.
-    Print(String),
-}
 
 const DEFAULT_QUOTA: u64 = 2 << 30;
 /// A command travels to other members in one message, with what else is in its batch. Members with other settings must be
 /// able to read it, so this does not depend on the flag.
 const MAX_REQUEST_BYTES: usize = MAX_MESSAGE - MESSAGE_ROOM;
 
-struct Settings {
-    values: Values,
-    /// They come from a file, where etcd takes what it has when nothing else is said.
-    from_file: bool,
-}
-
-impl Settings {
-    fn text(&self, name: &str) -> String {
-        match self.values.get(name) {
-            Some(value) => value.clone(),
-            None => flags::find(name).map_or_else(String::new, |f| f.default.to_owned()),
-        }
-    }
-    fn is_set(&self, name: &str) -> bool {
-        self.values.contains_key(name)
-    }
-    fn bool(&self, name: &str) -> bool {
-        flags::parse_bool(&self.text(name)).unwrap_or(false)
-    }
-    fn list(&self, name: &str) -> Vec<String> {
-        self.text(name).split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect()
-    }
-    fn number(&self, name: &str) -> Result<i64, String> {
-        self.text(name).parse().map_err(|e| format!("--{name}: {e}"))
-    }
-    fn positive<T: TryFrom<i64>>(&self, name: &str) -> Result<T, String> {
-        let n = self.number(name)?;
-        T::try_from(n).ok().filter(|_| n > 0).ok_or_else(|| format!("--{name} must be >0 (set to {n})"))
-    }
-    fn duration(&self, name: &str) -> Result<Duration, String> {
-        let text = self.text(name);
-        flags::parse_duration(&text).ok_or_else(|| format!("--{name}: {text:?} is not a duration such as 1m30s"))
-    }
-}
-
-/// Reads arguments, environment and file. An error is a usage error.
-pub fn from_command_line(args: impl Iterator<Item = OsString>) -> Result<Outcome, String> {
-    let args = args.map(|arg| arg.into_string().map_err(|arg| format!("argument {arg:?} is not valid UTF-8")));
-    let mut values = flags::parse(args.collect::<Result<Vec<_>, _>>()?.into_iter())?;
-    let asked = |name| values.get(name).and_then(|v| flags::parse_bool(v)) == Some(true);
-    if asked("version") {
-        return Ok(Outcome::Print(crate::version::text()));
-    }
-    if asked("help") || asked("h") {
-        return Ok(Outcome::Print(flags::help()));
-    }
-    let mut warnings = Vec::new();
-    let config_file = values.get("config-file").cloned().or_else(|| std::env::var("ETCD_CONFIG_FILE").ok());
-    let config_file = config_file.filter(|f| !f.is_empty());
-    match &config_file {
-        Some(path) => values = file::read(path.as_ref(), &mut warnings)?,
-        None => add_environment(&mut values, unicode(std::env::vars_os()), &mut warnings)?,
-    }
-    build(Settings { values, from_file: config_file.is_some() }, warnings).map(|config| Outcome::Run(Box::new(config)))
-}
-
-/// Variables that are text. Any other has nothing to say here, whoever set it.
-fn unicode(variables: impl Iterator<Item = (OsString, OsString)>) -> impl Iterator<Item = (String, String)> {
-    variables.filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
-}
-
-/// Adds `ETCD_*` variables for flags that are not on the command line.
-fn add_environment(
-    values: &mut Values,
-    variables: impl Iterator<Item = (String, String)>,
-    warnings: &mut Vec<String>,
-) -> Result<(), String> {
-    for (key, value) in variables {
-        let Some(name) = key.strip_prefix("ETCD_") else { continue };
-        let name = name.to_lowercase().replace('_', "-");
-        if matches!(name.as_str(), "unsupported-arch" | "verify" | "config-file") {
-            continue;
-        }
-        match flags::find(&name).filter(|f| !matches!(f.name, "version" | "help" | "h")) {
-            Some(flag) => {
-                flags::check(&flag, &value).map_err(|why| format!("invalid value {value:?} for {key}: {why}"))?;
-                values.entry(flag.name).or_insert(value);
-            }
-            None => warnings.push(format!("unrecognized environment variable {key}={value}")),
-        }
-    }
-    Ok(())
-}
-
-fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
+/// Checks what was said. `warnings` are of where it came from, and come with the configuration.
+pub fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     for flag in s.values.keys().filter_map(|name| flags::find(name)) {
         if flag.role == Use::NoEffect && s.values[flag.name] != flag.default {
             warnings.push(format!("--{} has no effect: {}", flag.name, flag.help));
@@ -220,7 +40,7 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
         return Err("--advertise-client-urls is required when --listen-client-urls is set explicitly".into());
     }
     let advertise_peer = parse_advertised("initial-advertise-peer-urls", &s.text("initial-advertise-peer-urls"))?;
-    let initial_cluster = initial_cluster(&name, &s.text("initial-cluster"), &advertise_peer)?;
+    let initial_cluster = cluster::initial_cluster(&name, &s.text("initial-cluster"), &advertise_peer)?;
     let joins_existing = match s.text("initial-cluster-state").as_str() {
         "new" => false,
         "existing" => true,
@@ -254,9 +74,9 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     }
     let (protocol, left_out) = Protocol::new(&s.text("tls-min-version"), &s.text("tls-max-version"), &s.list("cipher-suites"))?;
     warnings.extend(left_out);
-    let client_security = security::of_clients(|name| s.text(name), &protocol)?;
-    let peer_security = security::of_peers(|name| s.text(name), &protocol)?;
-    let discovery = discovery::read(|name| s.text(name), !s.text("initial-cluster").is_empty(), &protocol)?;
+    let client_security = security::of_clients(&s, &protocol)?;
+    let peer_security = security::of_peers(&s, &protocol)?;
+    let discovery = discovery::read(&s, &protocol)?;
     if joins_existing && matches!(discovery, Discovery::Registry(_)) {
         return Err("discovery URL should not be set when joining existing initial cluster".into());
     }
@@ -276,23 +96,28 @@ fn build(s: Settings, mut warnings: Vec<String>) -> Result<Config, String> {
     }
     let listen_peer = parse_listen("listen-peer-urls", &s.text("listen-peer-urls"))?;
     let listen_metrics = parse_listen("listen-metrics-urls", &s.text("listen-metrics-urls"))?;
-    check_security("client", "", &listen_client, &client_security, &mut warnings)?;
-    check_security("client", "", &listen_client_http, &client_security, &mut warnings)?;
-    check_security("peer", "peer-", &listen_peer, &peer_security, &mut warnings)?;
+    security::check_urls("client", "", &listen_client, &client_security, &mut warnings)?;
+    security::check_urls("client", "", &listen_client_http, &client_security, &mut warnings)?;
+    security::check_urls("peer", "peer-", &listen_peer, &peer_security, &mut warnings)?;
     if !client_security.is_there() && listen_metrics.iter().any(|url| url.is_secure) {
         return Err("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url".into());
     }
     let tokens = tokens::parse(&s.text("auth-token"), &mut warnings)?;
     check_v2_deprecation(&s, &mut warnings)?;
-    if s.bool("enable-distributed-tracing") {
-        return Err("--enable-distributed-tracing: this version of keelson cannot send traces; leave the flag out".into());
-    }
+    let traces = if s.bool("enable-distributed-tracing") {
+        let text = |name: &str| s.text(&format!("distributed-tracing-{name}"));
+        let rate = s.number("distributed-tracing-sampling-rate")?;
+        Some(traces::read(&text("address"), text("service-name"), text("instance-id"), rate)?)
+    } else {
+        None
+    };
     let log_outputs = logs::outputs(&s.text("log-outputs"))?;
     let log_rotation = logs::rotation(s.bool("enable-log-rotation"), &s.text("log-rotation-config-json"), &log_outputs)?;
     Ok(Config {
+        traces,
         tokens,
-        simple_token_ttl: simple_token_ttl(s.number("auth-token-ttl")?)?,
-        bcrypt_cost: bcrypt_cost(s.number("bcrypt-cost")?, &mut warnings),
+        simple_token_ttl: tokens::simple_token_ttl(s.number("auth-token-ttl")?)?,
+        bcrypt_cost: tokens::bcrypt_cost(s.number("bcrypt-cost")?, &mut warnings),
         gates,
         corrupt_check_interval: s.duration("corrupt-check-time")?,
         compact_hash_interval,
@@ -365,110 +190,11 @@ fn check_v2_deprecation(s: &Settings, warnings: &mut Vec<String>) -> Result<(), 
     Ok(())
 }
 
-/// Nothing at all means the default.
-fn simple_token_ttl(seconds: i64) -> Result<Duration, String> {
-    match u32::try_from(seconds) {
-        Ok(0) => Ok(Duration::from_secs(300)),
-        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
-        Err(_) => Err(format!("--auth-token-ttl={seconds} is not a number of seconds")),
-    }
-}
-
-/// As in etcd, one that cannot be is the default.
-fn bcrypt_cost(cost: i64, warnings: &mut Vec<String>) -> u32 {
-    const DEFAULT: u32 = 10;
-    u32::try_from(cost).ok().filter(|cost| (4..=31).contains(cost)).unwrap_or_else(|| {
-        warnings.push(format!("--bcrypt-cost={cost} is taken as {DEFAULT}: it must be from 4 to 31"));
-        DEFAULT
-    })
-}
-
-/// Refuses https without a certificate, and tells of http with one.
-fn check_security(
-    kind: &str,
-    flags: &str,
-    urls: &[ListenUrl],
-    security: &Security,
-    warnings: &mut Vec<String>,
-) -> Result<(), String> {
-    for url in urls {
-        if url.is_secure && !security.is_there() {
-            return Err(format!(
-                "TLS key/cert (--{flags}cert-file, --{flags}key-file) must be provided for {kind} url {url} with HTTPS scheme"
-            ));
-        }
-        if !url.is_secure && security.is_there() {
-            warnings.push(format!("{kind} url {url} is not encrypted; key and cert files are not used for it"));
-        }
-        if !url.is_secure && security.demands_certificate {
-            warnings.push(format!("{kind} url {url} is not encrypted; certificates are not demanded of who connects to it"));
-        }
-    }
-    Ok(())
-}
-
-/// The members that the flag names; this one alone when it is empty.
-fn initial_cluster(name: &str, text: &str, advertise_peer: &[String]) -> Result<BTreeMap<String, Vec<String>>, String> {
-    if text.is_empty() {
-        return Ok(BTreeMap::from([(name.to_owned(), advertise_peer.to_vec())]));
-    }
-    let cluster = parse_cluster(text)?;
-    let Some(own) = cluster.get(name) else {
-        return Err(format!("couldn't find local name {name:?} in the initial cluster configuration"));
-    };
-    if own != advertise_peer {
-        return Err(format!(
-            "--initial-cluster has {name}={} but missing from --initial-advertise-peer-urls={}",
-            own.join(","),
-            advertise_peer.join(",")
-        ));
-    }
-    Ok(cluster)
-}
-
-/// Members and their peer URLs as `--initial-cluster` has them.
-pub fn parse_cluster(text: &str) -> Result<BTreeMap<String, Vec<String>>, String> {
-    let mut cluster: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for member in text.split(',').filter(|m| !m.is_empty()) {
-        let Some((member_name, url)) = member.split_once('=').filter(|(name, url)| !name.is_empty() && !url.is_empty()) else {
-            return Err(format!("--initial-cluster: {member:?} is not NAME=URL"));
-        };
-        let urls = parse_advertised("initial-cluster", url)?;
-        cluster.entry(member_name.trim().to_owned()).or_default().extend(urls);
-    }
-    let mut seen = BTreeSet::new();
-    for urls in cluster.values_mut() {
-        urls.sort();
-        if let Some(twice) = urls.iter().find(|u| !seen.insert((*u).clone())) {
-            return Err(format!("--initial-cluster has duplicate URL {twice}: each member needs peer URLs of its own"));
-        }
-    }
-    Ok(cluster)
-}
-
-fn auto_compaction(mode: &str, retention: &str) -> Result<AutoCompaction, String> {
-    let invalid = || format!("--auto-compaction-retention={retention:?} does not fit --auto-compaction-mode={mode:?}");
-    match mode {
-        "periodic" => {
-            // A bare number counts hours.
-            let duration = match retention.parse::<u64>() {
-                Ok(hours) => Duration::from_secs(hours.checked_mul(3600).ok_or_else(invalid)?),
-                Err(_) => flags::parse_duration(retention).ok_or_else(invalid)?,
-            };
-            Ok(if duration.is_zero() { AutoCompaction::Off } else { AutoCompaction::Periodic(duration) })
-        }
-        "revision" => match retention.parse::<i64>().map_err(|_| invalid())? {
-            0 => Ok(AutoCompaction::Off),
-            n if n > 0 => Ok(AutoCompaction::Revision(n)),
-            _ => Err(invalid()),
-        },
-        _ => Err(format!("--auto-compaction-mode must be periodic or revision, not {mode:?}")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::flags::Values;
+    use crate::config::{AutoCompaction, TokenKind};
 
     fn config(line: &str) -> Result<Config, String> {
         let values = flags::parse(line.split_whitespace().map(str::to_owned))?;
@@ -532,10 +258,16 @@ mod tests {
     }
 
     #[test]
-    fn tracing_is_refused_rather_than_left_out_without_a_word() {
-        assert!(config("--enable-distributed-tracing").unwrap_err().contains("cannot send traces"));
-        let off = "--enable-distributed-tracing=false --distributed-tracing-address=localhost:4317";
-        assert!(config(off).unwrap().warnings.is_empty());
+    fn calls_are_told_of_only_if_it_is_asked_for() {
+        let off = "--enable-distributed-tracing=false --distributed-tracing-sampling-rate=7";
+        assert!(config(off).unwrap().traces.is_none() && config(off).unwrap().warnings.is_empty());
+        let defaults = config("--enable-distributed-tracing").unwrap().traces.unwrap();
+        assert_eq!((defaults.address.as_str(), defaults.service.as_str()), ("localhost:4317", "etcd"));
+        assert_eq!((defaults.instance.as_str(), defaults.per_million), ("", 0));
+        for rate in ["-1", "1000001"] {
+            let flags = format!("--enable-distributed-tracing --distributed-tracing-sampling-rate={rate}");
+            assert!(config(&flags).unwrap_err().contains(rate));
+        }
     }
 
     #[test]
@@ -579,24 +311,5 @@ mod tests {
         assert!(config("--tls-min-version TLS1.0").is_err());
         let plain = config("--cert-file /a --key-file /b --trusted-ca-file /c").unwrap();
         assert_eq!(plain.warnings.len(), 2, "{:?}", plain.warnings);
-    }
-
-    #[test]
-    fn the_environment_counts_less_than_the_command_line() {
-        let mut values = flags::parse(["--name".to_owned(), "flag".to_owned()].into_iter()).unwrap();
-        let mut warnings = Vec::new();
-        let vars = [("ETCD_NAME", "env"), ("ETCD_DATA_DIR", "/d"), ("ETCD_NOPE", "1"), ("ETCD_VERIFY", "all")];
-        add_environment(&mut values, vars.iter().map(|(k, v)| ((*k).into(), (*v).into())), &mut warnings).unwrap();
-        assert_eq!((values["name"].as_str(), values["data-dir"].as_str()), ("flag", "/d"));
-        assert_eq!(warnings.len(), 1);
-    }
-    #[test]
-    fn arguments_and_variables_that_are_not_text_do_not_bring_the_process_down() {
-        use std::os::unix::ffi::OsStringExt;
-        let garbage = || OsString::from_vec(vec![b'E', 0xff]);
-        assert!(from_command_line([garbage()].into_iter()).err().unwrap().contains("not valid UTF-8"));
-        let variables = [(garbage(), "1".into()), ("ETCD_NAME".into(), garbage()), ("ETCD_DATA_DIR".into(), "/d".into())];
-        let text: Vec<_> = unicode(variables.into_iter()).collect();
-        assert_eq!(text, [("ETCD_DATA_DIR".to_owned(), "/d".to_owned())]);
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::flags::parse_bool;
+use super::settings::Settings;
+use super::urls::ListenUrl;
 use crate::tls::Protocol;
 
 /// A file, and the flag that names it.
@@ -73,51 +74,38 @@ const PEER: Names =
     Names { side: "peer-", revoked: "peer-crl-file", names: "peer-cert-allowed-cn", hosts: "peer-cert-allowed-hostname" };
 
 /// Reads the flags of client ports.
-pub fn of_clients(text: impl Fn(&str) -> String, protocol: &Protocol) -> Result<Security, String> {
+pub fn of_clients(s: &Settings, protocol: &Protocol) -> Result<Security, String> {
     // As in etcd, by the flag alone: naming an authority is not enough for this.
-    let names_users = parse_bool(&text("client-cert-auth")) == Some(true);
-    Ok(Security { names_users, ..read(&CLIENT, text, protocol)? })
+    let names_users = s.bool("client-cert-auth");
+    Ok(Security { names_users, ..read(&CLIENT, s, protocol)? })
 }
 
 /// Reads the flags of members among themselves.
-pub fn of_peers(text: impl Fn(&str) -> String, protocol: &Protocol) -> Result<Security, String> {
-    let skips = parse_bool(&text("peer-skip-client-san-verification")) == Some(true);
-    Ok(Security { checks_address: !skips, ..read(&PEER, text, protocol)? })
+pub fn of_peers(s: &Settings, protocol: &Protocol) -> Result<Security, String> {
+    let skips = s.bool("peer-skip-client-san-verification");
+    Ok(Security { checks_address: !skips, ..read(&PEER, s, protocol)? })
 }
 
-fn read(names: &Names, text: impl Fn(&str) -> String, protocol: &Protocol) -> Result<Security, String> {
+fn read(names: &Names, s: &Settings, protocol: &Protocol) -> Result<Security, String> {
     let flag = |name: &str| format!("{}{name}", names.side);
-    let file = |name: &str| {
-        let path = text(name);
-        (!path.is_empty()).then(|| Named { flag: format!("--{name}"), path: path.into() })
-    };
-    let is_true = |name: &str| parse_bool(&text(name)) == Some(true);
-    let pair = |cert: String, key: String| match (file(&cert), file(&key)) {
-        (Some(cert), Some(key)) => Ok(Some(Pair { cert, key })),
-        (None, None) => Ok(None),
-        _ => Err(format!("--{cert} and --{key} must both be present or both absent")),
-    };
-    let list = |name: &str| -> Vec<String> {
-        text(name).split(',').map(str::trim).filter(|v| !v.is_empty()).map(str::to_owned).collect()
-    };
-    let own = pair(flag("cert-file"), flag("key-file"))?;
-    let trusted_ca = file(&flag("trusted-ca-file"));
-    let (allowed_names, allowed_hosts) = (list(names.names), list(names.hosts));
+    let own = s.pair(&flag("cert-file"), &flag("key-file"))?;
+    let trusted_ca = s.file(&flag("trusted-ca-file"));
+    let (allowed_names, allowed_hosts) = (s.list(names.names), s.list(names.hosts));
     if !allowed_names.is_empty() && !allowed_hosts.is_empty() {
         return Err(format!("--{} and --{} are mutually exclusive", names.names, names.hosts));
     }
-    let years = text("self-signed-cert-validity").parse().ok().filter(|years| (1..=1000).contains(years));
-    let made_for_years = match (is_true(&flag("auto-tls")), years) {
+    let years = s.text("self-signed-cert-validity").parse().ok().filter(|years| (1..=1000).contains(years));
+    let made_for_years = match (s.bool(&flag("auto-tls")), years) {
         (true, Some(years)) if own.is_none() => Some(years),
         (true, None) => return Err("--self-signed-cert-validity must be a number of years greater than 0".into()),
         _ => None,
     };
     Ok(Security {
-        as_client: pair(flag("client-cert-file"), flag("client-key-file"))?,
+        as_client: s.pair(&flag("client-cert-file"), &flag("client-key-file"))?,
         // As in etcd, naming an authority is enough.
-        demands_certificate: trusted_ca.is_some() || is_true(&flag("client-cert-auth")),
+        demands_certificate: trusted_ca.is_some() || s.bool(&flag("client-cert-auth")),
         names_users: false,
-        revoked: file(names.revoked),
+        revoked: s.file(names.revoked),
         checks_address: false,
         // Nobody vouches for certificates that others have made.
         trusts_anybody: made_for_years.is_some(),
@@ -160,17 +148,40 @@ impl Security {
     }
 }
 
+/// Refuses https without a certificate, and tells of http with one.
+pub fn check_urls(
+    kind: &str,
+    flags: &str,
+    urls: &[ListenUrl],
+    security: &Security,
+    warnings: &mut Vec<String>,
+) -> Result<(), String> {
+    for url in urls {
+        if url.is_secure && !security.is_there() {
+            return Err(format!(
+                "TLS key/cert (--{flags}cert-file, --{flags}key-file) must be provided for {kind} url {url} with HTTPS scheme"
+            ));
+        }
+        if !url.is_secure && security.is_there() {
+            warnings.push(format!("{kind} url {url} is not encrypted; key and cert files are not used for it"));
+        }
+        if !url.is_secure && security.demands_certificate {
+            warnings.push(format!("{kind} url {url} is not encrypted; certificates are not demanded of who connects to it"));
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn given(flags: &[(&str, &str)]) -> impl Fn(&str) -> String {
-        let flags: Vec<(String, String)> = flags.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
-        move |name| match flags.iter().find(|(n, _)| n == name) {
-            Some((_, value)) => value.clone(),
-            None if name == "self-signed-cert-validity" => "1".to_owned(),
-            None => String::new(),
-        }
+    fn clients(flags: &[(&'static str, &str)]) -> Result<Security, String> {
+        of_clients(&Settings::of(flags), &protocol())
+    }
+
+    fn peers(flags: &[(&'static str, &str)]) -> Result<Security, String> {
+        of_peers(&Settings::of(flags), &protocol())
     }
 
     fn protocol() -> Protocol {
@@ -180,31 +191,30 @@ mod tests {
     #[test]
     fn what_kubeadm_passes_demands_certificates_of_clients_and_peers() {
         let client = [("cert-file", "/a"), ("key-file", "/b"), ("trusted-ca-file", "/c"), ("client-cert-auth", "true")];
-        let read = of_clients(given(&client), &protocol()).unwrap();
+        let read = clients(&client).unwrap();
         assert!(read.demands_certificate && read.names_users && read.is_there() && !read.checks_address);
-        assert!(!of_clients(given(&client[..3]), &protocol()).unwrap().names_users);
+        assert!(!clients(&client[..3]).unwrap().names_users);
         assert_eq!(read.own.unwrap().key.to_string(), "--key-file=/b");
         let peer = [("peer-cert-file", "/a"), ("peer-key-file", "/b"), ("peer-trusted-ca-file", "/c")];
-        let read = of_peers(given(&peer), &protocol()).unwrap();
+        let read = peers(&peer).unwrap();
         assert!(read.demands_certificate && read.checks_address);
-        assert!(!of_peers(given(&[]), &protocol()).unwrap().can_call());
+        assert!(!peers(&[]).unwrap().can_call());
     }
 
     #[test]
     fn half_of_a_pair_and_two_rules_for_names_are_refused() {
-        assert!(of_clients(given(&[("cert-file", "/a")]), &protocol()).unwrap_err().contains("--key-file"));
-        assert!(of_peers(given(&[("peer-client-key-file", "/a")]), &protocol()).unwrap_err().contains("--peer-client-cert-file"));
+        assert!(clients(&[("cert-file", "/a")]).unwrap_err().contains("--key-file"));
+        assert!(peers(&[("peer-client-key-file", "/a")]).unwrap_err().contains("--peer-client-cert-file"));
         let both = [("peer-cert-allowed-cn", "a"), ("peer-cert-allowed-hostname", "b")];
-        assert!(of_peers(given(&both), &protocol()).unwrap_err().contains("mutually exclusive"));
+        assert!(peers(&both).unwrap_err().contains("mutually exclusive"));
         let zero = [("auto-tls", "true"), ("self-signed-cert-validity", "0")];
-        assert!(of_clients(given(&zero), &protocol()).unwrap_err().contains("years"));
+        assert!(clients(&zero).unwrap_err().contains("years"));
     }
 
     #[test]
     fn certificates_that_are_given_are_not_made() {
-        let auto = given(&[("peer-auto-tls", "true")]);
-        assert_eq!(of_peers(auto, &protocol()).unwrap().made_for_years, Some(1));
-        let given = given(&[("auto-tls", "true"), ("cert-file", "/a"), ("key-file", "/b")]);
-        assert_eq!(of_clients(given, &protocol()).unwrap().made_for_years, None);
+        assert_eq!(peers(&[("peer-auto-tls", "true")]).unwrap().made_for_years, Some(1));
+        let given = [("auto-tls", "true"), ("cert-file", "/a"), ("key-file", "/b")];
+        assert_eq!(clients(&given).unwrap().made_for_years, None);
     }
 }

@@ -1,4 +1,4 @@
-//! `--auth-token`: what users are given when they have signed in.
+//! `--auth-token` and its like: what users are given when they have signed in, and what it costs to check a password.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -73,6 +73,24 @@ fn jwt(options: &[(&str, &str)], warnings: &mut Vec<String>) -> Result<JwtOption
     };
     let file = |name| of(name).map(PathBuf::from);
     Ok(JwtOptions { method: method.to_owned(), public: file("pub-key"), private: file("priv-key"), ttl })
+}
+
+/// Nothing at all means the default.
+pub fn simple_token_ttl(seconds: i64) -> Result<Duration, String> {
+    match u32::try_from(seconds) {
+        Ok(0) => Ok(Duration::from_secs(300)),
+        Ok(seconds) => Ok(Duration::from_secs(seconds.into())),
+        Err(_) => Err(format!("--auth-token-ttl={seconds} is not a number of seconds")),
+    }
+}
+
+/// As in etcd, one that cannot be is the default.
+pub fn bcrypt_cost(cost: i64, warnings: &mut Vec<String>) -> u32 {
+    const DEFAULT: u32 = 10;
+    u32::try_from(cost).ok().filter(|cost| (4..=31).contains(cost)).unwrap_or_else(|| {
+        warnings.push(format!("--bcrypt-cost={cost} is taken as {DEFAULT}: it must be from 4 to 31"));
+        DEFAULT
+    })
 }
 
 #[cfg(test)]

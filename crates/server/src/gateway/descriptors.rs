@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use prost_reflect::{DescriptorPool, MethodDescriptor};
+use prost_reflect::{DescriptorPool, MessageDescriptor, MethodDescriptor};
 
 use crate::services::Method;
 
@@ -17,10 +17,9 @@ pub fn of(method: Method) -> MethodDescriptor {
     methods.find(|m| m.name() == method.name()).expect("every method is in the descriptors")
 }
 
-/// A message by its full name.
-#[cfg(test)]
-pub fn message(name: &str) -> prost_reflect::MessageDescriptor {
-    POOL.get_message_by_name(name).unwrap()
+/// A message by its full name, which must be one of them.
+pub fn message(name: &str) -> MessageDescriptor {
+    POOL.get_message_by_name(name).expect("every message is in the descriptors")
 }
 
 #[cfg(test)]

@@ -34,6 +34,11 @@ impl Incoming {
         fits
     }
 
+    /// Bytes that have come and were not read yet.
+    pub fn held(&self) -> usize {
+        self.json.len() - self.begin
+    }
+
     /// The next message; nothing while more has to come for that.
     pub fn next(&mut self, kind: &MessageDescriptor) -> Result<Option<DynamicMessage>, Unreadable> {
         let rest = &self.json[self.begin..];

@@ -5,10 +5,12 @@
 //! call that is there can be made. Streams are answered with a line for each message; who goes away
 //! ends the call.
 
-mod descriptors;
+mod arriving;
+pub mod descriptors;
 mod failure;
 mod incoming;
 mod inside;
+mod large;
 mod metadata;
 mod raw;
 mod read;
@@ -17,6 +19,7 @@ pub mod websocket;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::ResponseFuture;
@@ -24,16 +27,17 @@ use http::request::Parts;
 use http::{HeaderMap, Method as Verb, Response};
 use keelson_api::{Code, Error};
 use prost_reflect::{DynamicMessage, MessageDescriptor};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use self::incoming::Incoming;
 use self::inside::Inside;
+use self::large::Large;
 use self::raw::Raw;
 use self::read::Unreadable;
 use crate::conn;
-use crate::grpc::{Answers, CallError, Connection, Gone, Sender, Status, parse_timeout, too_late};
+use crate::grpc::{Answers, Arrival, CallError, Connection, Ends, Gone, Sender, Status, half, parse_timeout, too_late};
 use crate::http::{Download, Upload};
 use crate::member::Member;
 use crate::metrics::Traffic;
@@ -45,19 +49,30 @@ pub const PATH: &str = "/v3/";
 const PIPE: usize = 256 << 10;
 /// JSON has at most so many times the bytes of the message that it stands for; of base64 it has a third more.
 const EXPANSION: usize = 2;
-/// Longer messages are converted where they hold up nobody.
+/// What a call may send ahead of a client that takes its answer slowly, in bytes.
+const WINDOW: u32 = 256 << 10;
+/// Longer requests are converted where they hold up nobody, and longer answers while they are sent.
 const INLINE: usize = 64 << 10;
+/// A client that takes nothing of a large answer for so long is cut off: it holds resources of the store.
+const STALLED: Duration = Duration::from_secs(60);
 
 /// A client connection's way to the calls.
 pub struct Gateway {
     member: Arc<Member>,
+    ends: Ends,
     inside: Inside,
+    given_up: Arc<Notify>,
 }
 
 impl Gateway {
-    /// A way to the calls of this member.
-    pub fn of(member: Arc<Member>) -> Self {
-        Self { member, inside: Inside::default() }
+    /// A way to the calls of this member, for who has come by this connection.
+    pub fn of(member: Arc<Member>, ends: Ends) -> Self {
+        Self { member, ends, inside: Inside::default(), given_up: Arc::default() }
+    }
+
+    /// Told when the client took nothing of a large answer for too long.
+    pub fn given_up(&self) -> Arc<Notify> {
+        self.given_up.clone()
     }
 
     /// Bytes of JSON that are read of a message.
@@ -89,10 +104,15 @@ impl Gateway {
         let described = descriptors::of(method);
         let request = self.read_one(described.input(), upload).await?;
         let mut answers = self.ask(method, &metadata, &request).await.map_err(status_of)?;
-        let answer = answers.next::<Raw>().await.map_err(status_of)?;
-        let Raw(encoded) = answer.ok_or_else(|| Status::new(Code::Internal, "keelson: the call ended without an answer"))?;
-        let json = to_json(described.output(), encoded).await?;
-        Ok(succeeded(Download::Whole(json.into())))
+        match answers.next_up_to::<Raw>(INLINE).await.map_err(status_of)? {
+            Some(Arrival::Whole(Raw(encoded))) => Ok(succeeded(Download::Whole(to_json(described.output(), encoded)?.into()))),
+            Some(Arrival::Large(length)) => {
+                let (pieces, download) = mpsc::channel(1);
+                tokio::spawn(send_large(answers, described.output(), length, pieces, self.given_up.clone()));
+                Ok(succeeded(Download::Large(download)))
+            }
+            None => Err(Status::new(Code::Internal, "keelson: the call ended without an answer")),
+        }
     }
 
     async fn stream(&self, method: Method, headers: &HeaderMap, upload: Upload) -> Result<Response<Download>, Status> {
@@ -126,7 +146,16 @@ impl Gateway {
     /// Reads the one message of a request; nothing is the empty message. What follows it is of no concern.
     async fn read_one(&self, kind: MessageDescriptor, mut upload: Upload) -> Result<DynamicMessage, Status> {
         let mut json = Vec::new();
-        while let Some(piece) = upload.next().await {
+        let mut half = half::OF_CLIENTS.share();
+        loop {
+            let piece = match json.len() {
+                0 => upload.next().await,
+                length => {
+                    half.hold(length)?;
+                    half.in_time(upload.next()).await?
+                }
+            };
+            let Some(piece) = piece else { break };
             json.extend_from_slice(&piece);
             if json.len() > self.limit() {
                 let text = format!("grpc: received message larger than max ({} vs. {})", json.len(), self.message_limit());
@@ -150,8 +179,8 @@ impl Gateway {
     async fn begin(&self, method: Method, metadata: &HeaderMap) -> Result<(ResponseFuture, Sender), CallError> {
         let open = || async {
             let (here, there) = tokio::io::duplex(PIPE);
-            tokio::spawn(conn::inside(there, self.member.clone()));
-            Connection::over(here, self.member.config.ping_interval).await
+            tokio::spawn(conn::inside(there, self.ends, self.member.clone()));
+            Connection::with_window(here, self.member.config.ping_interval, WINDOW).await
         };
         let connection = self.inside.get(open).await?;
         connection.begin(&format!("/{}/{}", method.service(), method.name()), metadata, &Traffic::default()).await
@@ -185,13 +214,43 @@ fn succeeded(body: Download) -> Response<Download> {
     response
 }
 
-async fn to_json(kind: MessageDescriptor, encoded: Bytes) -> Result<String, Status> {
-    let length = encoded.len();
-    let convert = move || match DynamicMessage::decode(kind, encoded) {
+fn to_json(kind: MessageDescriptor, encoded: Bytes) -> Result<String, Status> {
+    match DynamicMessage::decode(kind, encoded) {
         Ok(message) => Ok(write::write(&message)),
         Err(e) => Err(Status::new(Code::Internal, format!("keelson: an answer could not be turned into JSON: {e}"))),
-    };
-    if length <= INLINE { convert() } else { tokio::task::spawn_blocking(convert).await.map_err(stopped)? }
+    }
+}
+
+/// Sends an answer of one large message. Unless the call has ended well after it, its end is not told.
+async fn send_large(
+    mut answers: Answers,
+    kind: MessageDescriptor,
+    length: usize,
+    pieces: mpsc::Sender<Bytes>,
+    given_up: Arc<Notify>,
+) {
+    let mut large = Large::new(&mut answers, kind, length);
+    loop {
+        let piece = match large.next().await {
+            Ok(Some(piece)) => piece,
+            Ok(None) => break,
+            Err(status) => {
+                tracing::warn!(error = status.message, "a large answer of the gateway breaks off");
+                return;
+            }
+        };
+        match timeout(STALLED, pieces.send(piece)).await {
+            Ok(Ok(())) => {}
+            // The client is gone.
+            Ok(Err(_)) => return,
+            Err(_) => return given_up.notify_one(),
+        }
+    }
+    if let Ok(None) = answers.next::<Raw>().await
+        && timeout(STALLED, pieces.send(Bytes::new())).await.is_err()
+    {
+        given_up.notify_one();
+    }
 }
 
 /// Messages of a client on their way into a call; ends with this.
@@ -206,15 +265,17 @@ impl Drop for Feeding {
 /// Sends the messages of a body one by one as they become whole. Whatever is no message ends them, without a word.
 async fn feed(mut upload: Upload, mut sender: Sender, kind: MessageDescriptor, limit: usize) {
     let mut incoming = Incoming::new(limit);
+    let mut half = half::OF_CLIENTS.share();
     while let Ok(message) = incoming.next(&kind) {
         match message {
             Some(message) => {
+                half.give_back();
                 if let Err(Gone) = sender.send(&message).await {
                     return;
                 }
             }
             None => match upload.next().await {
-                Some(piece) if incoming.push(&piece) => {}
+                Some(piece) if incoming.push(&piece) && half.hold(incoming.held()).is_ok() => {}
                 Some(_) | None => break,
             },
         }
@@ -237,7 +298,7 @@ struct Lines {
 }
 
 impl Lines {
-    async fn next(&mut self) -> Result<Option<String>, Status> {
+    async fn next(&mut self) -> Result<Option<Arrival<String>>, Status> {
         let deadline = self.deadline;
         let too_long = async {
             match deadline {
@@ -246,19 +307,44 @@ impl Lines {
             }
         };
         let next = tokio::select! {
-            next = self.answers.next::<Raw>() => next,
+            next = self.answers.next_up_to::<Raw>(INLINE) => next,
             () = too_long => return Err(too_late()),
         };
-        let Some(Raw(encoded)) = next.map_err(status_of)? else { return Ok(None) };
-        let json = to_json(self.kind.clone(), encoded).await?;
-        Ok(Some(format!("{{\"result\":{json}}}\n")))
+        Ok(match next.map_err(status_of)? {
+            Some(Arrival::Whole(Raw(encoded))) => {
+                let json = to_json(self.kind.clone(), encoded)?;
+                Some(Arrival::Whole(format!("{{\"result\":{json}}}\n")))
+            }
+            Some(Arrival::Large(length)) => Some(Arrival::Large(length)),
+            None => None,
+        })
+    }
+
+    /// Sends a line; false if it was not taken, or cannot be ended.
+    async fn send(&mut self, line: Arrival<String>, pieces: &mpsc::Sender<Bytes>) -> bool {
+        let length = match line {
+            Arrival::Whole(line) => return pieces.send(line.into()).await.is_ok(),
+            Arrival::Large(length) => length,
+        };
+        let mut large = Large::new(&mut self.answers, self.kind.clone(), length);
+        let mut piece = Bytes::from_static(b"{\"result\":");
+        loop {
+            if pieces.send(piece).await.is_err() {
+                return false;
+            }
+            piece = match large.next().await {
+                Ok(Some(piece)) => piece,
+                Ok(None) => return pieces.send(Bytes::from_static(b"}\n")).await.is_ok(),
+                Err(_) => return false,
+            };
+        }
     }
 }
 
 /// Sends lines for as long as somebody takes them.
-async fn send(mut lines: Lines, first: String, pieces: mpsc::Sender<Bytes>) {
+async fn send(mut lines: Lines, first: Arrival<String>, pieces: mpsc::Sender<Bytes>) {
     let mut line = first;
-    while pieces.send(line.into()).await.is_ok() {
+    while lines.send(line, &pieces).await {
         let next = tokio::select! {
             next = lines.next() => next,
             () = pieces.closed() => return,

@@ -17,12 +17,16 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::arriving::Counted;
+use crate::grpc::half;
 use crate::http::{Download, Front, Upload};
 
 /// What the answer to a key is made of (RFC 6455).
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 /// The version of the protocol that there is.
 const VERSION: &str = "13";
+/// Bytes that a socket reads at once; it holds room for them as long as it lives.
+const READ: usize = 16 << 10;
 
 fn has(headers: &HeaderMap, name: HeaderName, token: &str) -> bool {
     let values = headers.get_all(name).iter().filter_map(|v| v.to_str().ok());
@@ -94,12 +98,19 @@ async fn converse(front: Arc<Front>, upgrade: OnUpgrade, call: Parts) {
     // It only fails when the connection does.
     let Ok(io) = upgrade.await else { return };
     let limit = Some(front.gateway.limit());
-    let config = WebSocketConfig::default().max_message_size(limit).max_frame_size(limit);
-    let socket = WebSocketStream::from_raw_socket(TokioIo::new(io), Role::Server, Some(config)).await;
+    let config = WebSocketConfig::default().max_message_size(limit).max_frame_size(limit).read_buffer_size(READ);
+    let (io, count) = Counted::new(TokioIo::new(io), &half::OF_CLIENTS);
+    let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
     let (mut sink, mut source) = socket.split();
     let (messages, upload) = mpsc::channel(1);
     let receive = async {
-        while let Some(Ok(message)) = source.next().await {
+        loop {
+            let message = tokio::select! {
+                message = source.next() => message,
+                () = count.overdue() => break,
+            };
+            let Some(Ok(message)) = message else { break };
+            count.is_whole();
             if message.is_text() || message.is_binary() {
                 let line = [&message.into_data()[..], b"\n"].concat();
                 // A call may have stopped listening, and still have something to say.
@@ -110,16 +121,21 @@ async fn converse(front: Arc<Front>, upgrade: OnUpgrade, call: Parts) {
     let answer = async {
         let sent = match front.gateway.serve(&call, Upload::Messages(upload)).await.into_body() {
             Download::Whole(lines) => send_lines(&mut sink, &lines).await,
-            Download::Stream(mut pieces) => loop {
-                match pieces.recv().await {
-                    Some(lines) => {
-                        if let Err(e) = send_lines(&mut sink, &lines).await {
-                            break Err(e);
-                        }
+            Download::Stream(mut pieces) => {
+                // A large line comes in pieces; a message of a socket is sent whole.
+                let mut lines = Vec::new();
+                loop {
+                    let Some(piece) = pieces.recv().await else { break Ok(()) };
+                    lines.extend_from_slice(&piece);
+                    if lines.ends_with(b"\n")
+                        && let Err(e) = send_lines(&mut sink, &std::mem::take(&mut lines)).await
+                    {
+                        break Err(e);
                     }
-                    None => break Ok(()),
                 }
-            },
+            }
+            // Of a call of one answer, whose request ends with the socket: nobody is there any more.
+            Download::Large(_) => Ok(()),
         };
         if sent.is_ok() {
             // Nobody may be there any more to be told.
@@ -139,6 +155,8 @@ async fn send_lines<S: Sink<Message> + Unpin>(sink: &mut S, lines: &[u8]) -> Res
     Ok(())
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;

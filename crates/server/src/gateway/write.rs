@@ -33,7 +33,8 @@ fn write_message(out: &mut String, message: &DynamicMessage) {
     out.push('}');
 }
 
-fn write_value(out: &mut String, kind: &Kind, value: &Value) {
+/// Writes a value of a field, or one item of its list.
+pub(super) fn write_value(out: &mut String, kind: &Kind, value: &Value) {
     match value {
         Value::Bool(v) => write_plain(out, v),
         Value::I32(v) => write_plain(out, v),

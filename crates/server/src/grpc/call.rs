@@ -1,6 +1,7 @@
 //! One call: its metadata and deadline, and the two shapes of answers.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,9 +11,19 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use keelson_api::{Code, Error};
 use prost::Message;
 
-use super::frame::{FrameError, MessageReader, frame};
+use super::account::Account;
+use super::frame::{FrameError, HEADER, MessageReader, frame};
 use super::status::Status;
-use super::stream::{Answer, Pieces, Sender};
+use super::stream::{Answer, Pieces, Sender, Told};
+
+/// What a connection is between; nothing is known of a unix socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Ends {
+    /// Where the client is.
+    pub client: Option<SocketAddr>,
+    /// Where it has come to.
+    pub server: Option<SocketAddr>,
+}
 
 /// What the client sent ahead of its messages.
 #[derive(Clone, Debug)]
@@ -23,6 +34,10 @@ pub struct Call {
     pub timeout: Option<Duration>,
     /// Common name of the certificate that its connection came with, where those name users.
     pub certificate_name: Option<Arc<str>>,
+    /// What its connection is between.
+    pub ends: Ends,
+    /// What it asks and is answered, where that is wanted.
+    pub account: Option<Account>,
 }
 
 /// Whether a content type is gRPC's, whatever its codec and parameters.
@@ -60,7 +75,7 @@ impl Call {
         if timeout == Some(Duration::ZERO) {
             return Err((StatusCode::OK, too_late()));
         }
-        Ok(Self { headers, timeout, certificate_name: None })
+        Ok(Self { headers, timeout, certificate_name: None, ends: Ends::default(), account: None })
     }
 
     /// Whether the client wants to be told when there is no leader.
@@ -113,8 +128,15 @@ where
     F: Future<Output = Result<R, Status>>,
 {
     let work = async {
-        match reader.next::<Q>().await? {
-            Some(request) => run(request).await.map_err(FrameError::Refused),
+        match reader.next_with_bytes::<Q>().await? {
+            Some((request, bytes)) => {
+                match &call.account {
+                    Some(account) => account.asked(bytes),
+                    // Calls may take long.
+                    None => drop(bytes),
+                }
+                run(request).await.map_err(FrameError::Refused)
+            }
             None => Err(FrameError::Refused(Status::new(Code::Internal, "EOF"))),
         }
     };
@@ -127,6 +149,7 @@ where
 /// The response side of a call.
 pub struct Respond {
     inner: SendResponse<Bytes>,
+    told: Option<Told>,
 }
 
 fn head() -> Response<()> {
@@ -138,7 +161,12 @@ fn head() -> Response<()> {
 impl Respond {
     /// Wraps what h2 hands out for a request.
     pub const fn new(inner: SendResponse<Bytes>) -> Self {
-        Self { inner }
+        Self { inner, told: None }
+    }
+
+    /// Lets somebody know what the call is refused with, if it is.
+    pub fn telling(self, told: Option<Told>) -> Self {
+        Self { told, ..self }
     }
 
     /// Runs a call of one request and one response; answers the code for the metrics.
@@ -149,7 +177,7 @@ impl Respond {
         F: Future<Output = Result<R, Status>>,
     {
         let answered = answer(call, reader, run).await;
-        self.send_answer(answered)
+        self.send_answer(call, answered)
     }
 
     /// As [`Self::unary`], for calls that may take long: what they do ends when nobody waits for it any more.
@@ -169,7 +197,7 @@ impl Respond {
             // Whatever the reason, the stream is over.
             _ = poll_fn(|cx| self.inner.poll_reset(cx)) => Err(FrameError::Gone),
         };
-        self.send_answer(answered)
+        self.send_answer(call, answered)
     }
 
     /// As [`Self::unary`], for answers that may be too large to be held.
@@ -187,11 +215,14 @@ impl Respond {
     {
         let begun = Instant::now();
         let pieces = match answer(call, reader, run).await {
-            Ok(Answer::Whole(message)) => return self.send_one(&message),
+            Ok(Answer::Whole(message)) => return self.send_one(call, &message),
             Ok(Answer::Pieces(pieces)) => pieces,
             Err(FrameError::Refused(status)) => return self.refuse(&status),
             Err(FrameError::Gone) => return Some(Code::Canceled),
         };
+        if let Some(account) = &call.account {
+            account.answered(pieces.encoded_len());
+        }
         let Ok(mut sender) = self.stream() else { return Some(Code::Canceled) };
         let left = call.timeout.map_or(Duration::MAX, |t| t.saturating_sub(begun.elapsed()));
         match tokio::time::timeout(left, sender.send_pieces(pieces)).await {
@@ -205,17 +236,21 @@ impl Respond {
 
     // A failed send means that the client is gone; there is nobody to tell.
 
-    fn send_answer(&mut self, answered: Result<impl Message, FrameError>) -> Option<Code> {
+    fn send_answer(&mut self, call: &Call, answered: Result<impl Message, FrameError>) -> Option<Code> {
         match answered {
-            Ok(message) => self.send_one(&message),
+            Ok(message) => self.send_one(call, &message),
             Err(FrameError::Refused(status)) => self.refuse(&status),
             Err(FrameError::Gone) => Some(Code::Canceled),
         }
     }
 
-    fn send_one(&mut self, message: &impl Message) -> Option<Code> {
+    fn send_one(&mut self, call: &Call, message: &impl Message) -> Option<Code> {
+        let framed = frame(message);
+        if let Some(account) = &call.account {
+            account.answered(framed.len() - HEADER);
+        }
         if let Ok(mut body) = self.inner.send_response(head(), false) {
-            let _ = body.send_data(frame(message), false);
+            let _ = body.send_data(framed, false);
             let mut trailers = HeaderMap::with_capacity(1);
             Status::write(Ok(()), &mut trailers);
             let _ = body.send_trailers(trailers);
@@ -230,6 +265,9 @@ impl Respond {
 
     /// The same, when HTTP has a name for what is wrong.
     pub fn refuse_as(&mut self, http: StatusCode, status: &Status) -> Option<Code> {
+        if let Some(told) = &self.told {
+            told.tell(status);
+        }
         let mut response = head();
         *response.status_mut() = http;
         Status::write(Err(status), response.headers_mut());
@@ -240,7 +278,7 @@ impl Respond {
     /// Begins a stream of responses.
     pub fn stream(mut self) -> Result<Sender, Status> {
         match self.inner.send_response(head(), false) {
-            Ok(body) => Ok(Sender::new(body)),
+            Ok(body) => Ok(Sender::new(body).telling(self.told)),
             Err(_) => Err(Error::RequestCanceled.into()),
         }
     }

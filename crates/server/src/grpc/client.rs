@@ -1,5 +1,6 @@
 //! The calling side of this gRPC layer. Members call each other with it.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use prost::Message;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 
+use super::MAX_FRAME;
 use super::encoding::Encoding;
 use super::frame::{FrameError, MessageReader};
 use super::status::Status;
@@ -18,8 +20,8 @@ use crate::metrics::Traffic;
 /// Bytes that a peer may send ahead on one stream, and on all together.
 const WINDOW: u32 = 4 << 20;
 const CONNECTION_WINDOW: u32 = 32 << 20;
-/// Bytes of a frame that a peer may send.
-const MAX_FRAME: u32 = 256 << 10;
+/// Streams that may have all their windows full at once, before they hold up others.
+const STREAMS: u32 = 16;
 /// Bytes of a message between members: a run of log entries, commands on their way to the leader, or a piece of a file.
 pub const MAX_MESSAGE: usize = 64 << 20;
 
@@ -41,6 +43,8 @@ pub enum CallError {
 pub struct Connection {
     requests: SendRequest<Bytes>,
     driver: JoinHandle<()>,
+    /// What the server is called in requests.
+    authority: Cow<'static, str>,
 }
 
 impl Drop for Connection {
@@ -60,10 +64,19 @@ fn lost(e: impl std::fmt::Display) -> CallError {
 impl Connection {
     /// Speaks HTTP/2 over `io`, pinging the server every `ping`.
     pub async fn over(io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static, ping: Duration) -> Result<Self, CallError> {
+        Self::with_window(io, ping, WINDOW).await
+    }
+
+    /// The same, where the server may send so much ahead on one stream.
+    pub async fn with_window(
+        io: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+        ping: Duration,
+        window: u32,
+    ) -> Result<Self, CallError> {
         let handshake = h2::client::Builder::new()
-            .initial_window_size(WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_send_buffer_size(WINDOW as usize)
+            .initial_window_size(window)
+            .initial_connection_window_size(CONNECTION_WINDOW.min(window.saturating_mul(STREAMS)))
+            .max_send_buffer_size(window as usize)
             .max_frame_size(MAX_FRAME)
             .handshake(io);
         let (requests, mut connection) = handshake.await.map_err(unsent)?;
@@ -75,7 +88,13 @@ impl Connection {
                 () = unanswered(pings, ping) => {}
             }
         });
-        Ok(Self { requests, driver })
+        Ok(Self { requests, driver, authority: Cow::Borrowed("peer") })
+    }
+
+    /// The same connection, with a server that wants to be called by its name.
+    pub fn named(mut self, authority: String) -> Self {
+        self.authority = Cow::Owned(authority);
+        self
     }
 
     /// Whether it has ended.
@@ -90,7 +109,8 @@ impl Connection {
         metadata: &HeaderMap,
         traffic: &Traffic,
     ) -> Result<(ResponseFuture, Sender), CallError> {
-        let mut request = Request::post(format!("http://peer{path}")).version(Version::HTTP_2).body(()).map_err(unsent)?;
+        let uri = format!("http://{}{path}", self.authority);
+        let mut request = Request::post(uri).version(Version::HTTP_2).body(()).map_err(unsent)?;
         request.headers_mut().extend(metadata.clone());
         request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
         request.headers_mut().insert(header::TE, HeaderValue::from_static("trailers"));
@@ -132,6 +152,14 @@ async fn unanswered(pings: Option<h2::PingPong>, every: Duration) {
     }
 }
 
+/// A message that has come.
+pub enum Arrival<R> {
+    /// All of it.
+    Whole(R),
+    /// The first of it; so many bytes are to be taken in pieces.
+    Large(usize),
+}
+
 /// What a server answers to one call.
 pub struct Answers {
     reader: MessageReader,
@@ -157,21 +185,51 @@ impl Answers {
     pub async fn next<R: Message + Default>(&mut self) -> Result<Option<R>, CallError> {
         match self.reader.next().await {
             Ok(Some(message)) => Ok(Some(message)),
-            Ok(None) => match self.reader.trailers().await.as_ref().and_then(Status::read) {
-                Some(Ok(())) => Ok(None),
-                Some(Err(status)) => Err(CallError::Refused(status)),
-                None => Err(lost("the call ended without a status")),
-            },
-            Err(FrameError::Gone) => Err(lost("the connection was lost")),
-            Err(FrameError::Refused(status)) => Err(lost(status.message)),
+            Ok(None) => self.end().await.map(|()| None),
+            Err(e) => Err(broken_off(e)),
         }
+    }
+
+    /// As [`Self::next`], but for messages that are longer than is wanted whole.
+    pub async fn next_up_to<R: Message + Default>(&mut self, whole: usize) -> Result<Option<Arrival<R>>, CallError> {
+        match self.reader.length().await {
+            Ok(Some(length)) if length > whole => {
+                self.reader.enter();
+                Ok(Some(Arrival::Large(length)))
+            }
+            Ok(Some(_)) => Ok(self.next().await?.map(Arrival::Whole)),
+            Ok(None) => self.end().await.map(|()| None),
+            Err(e) => Err(broken_off(e)),
+        }
+    }
+
+    /// Up to so many bytes of a message that comes in pieces.
+    pub async fn piece(&mut self, max_bytes: usize) -> Result<Bytes, CallError> {
+        self.reader.piece(max_bytes).await.map_err(broken_off)
+    }
+
+    /// How a call has ended that has nothing more to say.
+    async fn end(&mut self) -> Result<(), CallError> {
+        match self.reader.trailers().await.as_ref().and_then(Status::read) {
+            Some(Ok(())) => Ok(()),
+            Some(Err(status)) => Err(CallError::Refused(status)),
+            None => Err(lost("the call ended without a status")),
+        }
+    }
+}
+
+fn broken_off(e: FrameError) -> CallError {
+    match e {
+        FrameError::Gone => lost("the connection was lost"),
+        FrameError::Refused(status) => lost(status.message),
     }
 }
 
 impl Connection {
     /// A plain GET, for what members tell over HTTP.
     pub async fn get(&self, path: &str, max_bytes: usize) -> Result<(HeaderMap, Vec<u8>), CallError> {
-        let request = Request::get(format!("http://peer{path}")).version(Version::HTTP_2).body(()).map_err(unsent)?;
+        let request =
+            Request::get(format!("http://{}{path}", self.authority)).version(Version::HTTP_2).body(()).map_err(unsent)?;
         let mut requests = self.requests.clone().ready().await.map_err(unsent)?;
         let (response, _) = requests.send_request(request, true).map_err(unsent)?;
         let (head, mut body) = response.await.map_err(lost)?.into_parts();

@@ -8,9 +8,11 @@ use prometheus::IntCounter;
 use prost::{DecodeError, Message};
 
 use super::encoding::{Encoding, gunzip};
+use super::half::{Half, Room};
 use super::status::Status;
 
-const HEADER: usize = 5;
+/// Bytes before a message.
+pub(super) const HEADER: usize = 5;
 /// Bytes of a decoder's complaint that are passed on: it names each level of what it could not read.
 const MAX_COMPLAINT: usize = 200;
 
@@ -32,12 +34,20 @@ pub struct MessageReader {
     frames: Frames,
     explain: Explain,
     bytes: Option<IntCounter>,
+    /// What is held of a message that has only half arrived, where that is limited.
+    half: Option<Half>,
 }
 
 impl MessageReader {
     /// Reads from `body`; longer messages than `max_bytes` are refused, unpacked as well as packed.
     pub fn new(body: RecvStream, encoding: Encoding, max_bytes: usize) -> Self {
-        Self { body, frames: Frames { buffer: BytesMut::new(), encoding, max_bytes }, explain: |_, _| None, bytes: None }
+        let frames = Frames { buffer: BytesMut::new(), encoding, max_bytes };
+        Self { body, frames, explain: |_, _| None, bytes: None, half: None }
+    }
+
+    /// Lets messages that have only half arrived have a share of that room, and of time.
+    pub fn within(self, room: &'static Room) -> Self {
+        Self { half: Some(room.share()), ..self }
     }
 
     /// Asks `explain` about messages that cannot be decoded.
@@ -57,23 +67,75 @@ impl MessageReader {
 
     /// The next message, `None` at the end of the stream.
     pub async fn next<M: Message + Default>(&mut self) -> Result<Option<M>, FrameError> {
+        Ok(self.next_with_bytes().await?.map(|(message, _)| message))
+    }
+
+    /// The same, with the bytes that it was read from.
+    pub(super) async fn next_with_bytes<M: Message + Default>(&mut self) -> Result<Option<(M, Bytes)>, FrameError> {
         loop {
             if let Some(message) = self.frames.next(self.explain)? {
+                if let Some(half) = &mut self.half {
+                    half.give_back();
+                }
                 return Ok(Some(message));
             }
-            match self.body.data().await {
-                Some(Ok(chunk)) => {
-                    // The credit only fails to be released when the stream is gone already.
-                    let _ = self.body.flow_control().release_capacity(chunk.len());
-                    if let Some(bytes) = &self.bytes {
-                        bytes.inc_by(chunk.len() as u64);
-                    }
-                    self.frames.push(chunk);
-                }
-                Some(Err(_)) => return Err(FrameError::Gone),
-                None => return self.frames.end().map(|()| None),
+            if !self.receive().await? {
+                return self.frames.end().map(|()| None);
             }
         }
+    }
+
+    /// Takes what comes next; false at the end of the stream.
+    async fn receive(&mut self) -> Result<bool, FrameError> {
+        let chunk = match &mut self.half {
+            // Nearly always a message comes in one piece, and is never half here.
+            Some(half) if !self.frames.buffer.is_empty() => {
+                half.hold(self.frames.buffer.len()).map_err(FrameError::Refused)?;
+                half.in_time(self.body.data()).await.map_err(FrameError::Refused)?
+            }
+            Some(_) | None => self.body.data().await,
+        };
+        match chunk {
+            Some(Ok(chunk)) => {
+                // The credit only fails to be released when the stream is gone already.
+                let _ = self.body.flow_control().release_capacity(chunk.len());
+                if let Some(bytes) = &self.bytes {
+                    bytes.inc_by(chunk.len() as u64);
+                }
+                self.frames.push(chunk);
+                Ok(true)
+            }
+            Some(Err(_)) => Err(FrameError::Gone),
+            None => Ok(false),
+        }
+    }
+
+    /// Waits for the next message and tells its length; `None` at the end of the stream.
+    pub(super) async fn length(&mut self) -> Result<Option<usize>, FrameError> {
+        loop {
+            if let Some(length) = self.frames.length() {
+                return Ok(Some(length));
+            }
+            if !self.receive().await? {
+                return self.frames.end().map(|()| None);
+            }
+        }
+    }
+
+    /// Goes on to the contents of a message of which the length is known, to read it in pieces.
+    pub(super) fn enter(&mut self) {
+        self.frames.buffer.advance(HEADER);
+    }
+
+    /// Up to so many bytes of what follows.
+    pub(super) async fn piece(&mut self, max_bytes: usize) -> Result<Bytes, FrameError> {
+        while self.frames.buffer.is_empty() {
+            if !self.receive().await? {
+                return Err(FrameError::Refused(Status::new(Code::Unknown, "unexpected EOF")));
+            }
+        }
+        let length = self.frames.buffer.len().min(max_bytes);
+        Ok(self.frames.buffer.split_to(length).freeze())
     }
 }
 
@@ -95,11 +157,14 @@ impl Frames {
         }
     }
 
-    /// The next message, `None` until all of it is here.
-    fn next<M: Message + Default>(&mut self, explain: Explain) -> Result<Option<M>, FrameError> {
+    /// The next message and its bytes, `None` until all of it is here.
+    fn next<M: Message + Default>(&mut self, explain: Explain) -> Result<Option<(M, Bytes)>, FrameError> {
         let Some(bytes) = self.split()? else { return Ok(None) };
         let refused = |e: DecodeError| FrameError::Refused(explain(&bytes, &e).unwrap_or_else(|| unreadable(&e)));
-        M::decode(bytes.clone()).map(Some).map_err(refused)
+        match M::decode(bytes.clone()) {
+            Ok(message) => Ok(Some((message, bytes))),
+            Err(e) => Err(refused(e)),
+        }
     }
 
     /// The stream has ended; an error if that is in the middle of a message.
@@ -112,9 +177,14 @@ impl Frames {
         }
     }
 
+    /// What the next message says of its length, once that is here.
+    fn length(&self) -> Option<usize> {
+        let (&[_, ref length @ ..], _) = self.buffer.split_first_chunk::<HEADER>()?;
+        Some(u32::from_be_bytes(*length) as usize)
+    }
+
     fn split(&mut self) -> Result<Option<Bytes>, FrameError> {
-        let Some((&[flag, ref length @ ..], _)) = self.buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
-        let length = u32::from_be_bytes(*length) as usize;
+        let (Some(length), Some(flag)) = (self.length(), self.buffer.first().copied()) else { return Ok(None) };
         if length > self.max_bytes {
             let text = format!("grpc: received message larger than max ({length} vs. {})", self.max_bytes);
             return Err(FrameError::Refused(Status::new(Code::ResourceExhausted, text)));

@@ -2,6 +2,7 @@
 //! not read holds back its own stream and nothing else.
 
 use std::future::{Future, poll_fn};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -40,6 +41,23 @@ pub trait Pieces: Send {
 pub struct Sender {
     body: SendStream<Bytes>,
     bytes: Option<IntCounter>,
+    told: Option<Told>,
+}
+
+/// The text of what a call was refused with, for who wants to know it when the call has ended.
+#[derive(Clone, Default)]
+pub struct Told(Arc<OnceLock<String>>);
+
+impl Told {
+    pub(super) fn tell(&self, status: &Status) {
+        // The first time is the end.
+        let _ = self.0.set(status.message.clone());
+    }
+
+    /// What it was, if it was refused.
+    pub fn text(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
 }
 
 /// The client is gone.
@@ -49,7 +67,11 @@ pub struct Gone;
 impl Sender {
     /// Sends on a stream that has begun.
     pub const fn new(body: SendStream<Bytes>) -> Self {
-        Self { body, bytes: None }
+        Self { body, bytes: None, told: None }
+    }
+
+    pub(super) fn telling(self, told: Option<Told>) -> Self {
+        Self { told, ..self }
     }
 
     /// Counts, if that is wanted, the bytes of what is sent.
@@ -118,6 +140,9 @@ impl Sender {
 
     /// Ends the stream; answers the code for the metrics.
     pub fn finish(mut self, result: Result<(), &Status>) -> Option<Code> {
+        if let (Some(told), Err(status)) = (&self.told, result) {
+            told.tell(status);
+        }
         let mut trailers = HeaderMap::with_capacity(2);
         Status::write(result, &mut trailers);
         // A failed send means that the client is gone.

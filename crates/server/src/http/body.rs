@@ -1,8 +1,7 @@
 //! Bodies of requests and answers, the same for both versions of HTTP.
 
-use std::convert::Infallible;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -73,17 +72,33 @@ pub enum Download {
     Whole(Bytes),
     /// Pieces as they come. Who makes them learns that the client is gone when nobody takes them any more.
     Stream(mpsc::Receiver<Bytes>),
+    /// Pieces of something that is nothing without its end, which an empty piece tells. Who takes none for too long is cut off.
+    Large(mpsc::Receiver<Bytes>),
 }
+
+/// An answer breaks off: what was sent of it is not all.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer breaks off")]
+pub struct BreaksOff;
 
 impl Body for Download {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = BreaksOff;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let next = match self.get_mut() {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BreaksOff>>> {
+        let this = self.get_mut();
+        let next = match this {
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(std::mem::take(bytes))),
             Self::Stream(pieces) => pieces.poll_recv(cx),
+            Self::Large(pieces) => match ready!(pieces.poll_recv(cx)) {
+                Some(piece) if piece.is_empty() => {
+                    *this = Self::Whole(Bytes::new());
+                    Poll::Ready(None)
+                }
+                Some(piece) => Poll::Ready(Some(piece)),
+                None => return Poll::Ready(Some(Err(BreaksOff))),
+            },
         };
         next.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -95,7 +110,35 @@ impl Body for Download {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(_) => SizeHint::default(),
+            Self::Stream(_) | Self::Large(_) => SizeHint::default(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The pieces of a large answer, and whether it has come to its end.
+    async fn taken(sent: &[&'static str]) -> (Vec<Bytes>, bool) {
+        let (pieces, receiver) = mpsc::channel(sent.len());
+        for piece in sent {
+            pieces.send(Bytes::from_static(piece.as_bytes())).await.unwrap();
+        }
+        drop(pieces);
+        let (mut body, mut got) = (Download::Large(receiver), Vec::new());
+        loop {
+            match body.frame().await {
+                Some(Ok(frame)) => got.push(frame.into_data().unwrap()),
+                Some(Err(BreaksOff)) => return (got, false),
+                None => return (got, body.is_end_stream()),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_large_answer_that_breaks_off_is_told_from_one_that_ends() {
+        assert_eq!(taken(&["a", "b", ""]).await, (vec!["a".into(), "b".into()], true));
+        assert_eq!(taken(&["a", "b"]).await, (vec!["a".into(), "b".into()], false));
     }
 }

@@ -11,6 +11,7 @@ use hyper::{Request, Response};
 use super::{Download, Upload, access, route};
 use crate::conn::{Place, Secure, Surface};
 use crate::gateway::{self, Gateway, websocket};
+use crate::grpc::Ends;
 use crate::member::Member;
 
 /// What a connection comes in by.
@@ -19,6 +20,8 @@ pub struct Front {
     pub member: Arc<Member>,
     /// What the port is for.
     pub surface: Surface,
+    /// What the connection is between.
+    pub ends: Ends,
     /// The way to the calls.
     pub gateway: Gateway,
     secure: Option<Secure>,
@@ -28,8 +31,8 @@ pub struct Front {
 
 impl Front {
     /// The front of a connection that has just come in; `None` instead of a place if it does not come from outside.
-    pub fn new(member: Arc<Member>, surface: Surface, secure: Option<Secure>, place: Option<Place>) -> Self {
-        Self { gateway: Gateway::of(member.clone()), member, surface, secure, _place: place }
+    pub fn new(member: Arc<Member>, surface: Surface, ends: Ends, secure: Option<Secure>, place: Option<Place>) -> Self {
+        Self { gateway: Gateway::of(member.clone(), ends), member, surface, ends, secure, _place: place }
     }
 
     /// The user that the client's certificate names.

@@ -5,17 +5,19 @@ mod body;
 mod front;
 mod health;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, Response, StatusCode};
+use keelson_consensus::{Progress, Status};
 
 use crate::conn::Surface;
 use crate::member::Member;
 use crate::peer::CLUSTER_FORMAT;
 use crate::version;
 
-pub use body::{Download, Upload};
+pub use body::{BreaksOff, Download, Upload};
 pub use front::Front;
 
 /// A complete answer.
@@ -87,19 +89,64 @@ fn version_answer(member: &Member) -> Answer {
 
 fn debug_vars(member: &Member) -> String {
     let usage = crate::process::usage();
-    let now = member.status();
     serde_json::json!({
         "cmdline": std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>(),
+        // The rest of what there is in etcd tells of Go's memory.
         "memstats": { "Sys": usage.resident_bytes },
         "file_descriptor_limit": usage.max_files,
-        "raft.status": {
-            "id": format!("{:x}", member.member_id),
-            "term": now.term,
-            "commit": now.committed,
-            "applied": now.applied,
-            "lead": format!("{:x}", now.leader.unwrap_or(0)),
-            "raftState": if now.is_leader { "StateLeader" } else { "StateFollower" },
-        },
+        "raft.status": raft_status(member.member_id, &member.status(), member.node.progress()),
     })
     .to_string()
+}
+
+/// Where consensus stands. What members have is known to the leader only; a handover is over before it could be told.
+fn raft_status(id: u64, now: &Status, others: BTreeMap<u64, Progress>) -> serde_json::Value {
+    let hex = |id: u64| format!("{id:x}");
+    let matched = |matched: Option<u64>| {
+        let state = if matched.is_some() { "StateReplicate" } else { "StateProbe" };
+        let matched = matched.unwrap_or(0);
+        serde_json::json!({ "match": matched, "next": matched + 1, "state": state })
+    };
+    let mut progress = serde_json::Map::new();
+    if now.is_leader {
+        progress.insert(hex(id), matched(Some(now.last)));
+        progress.extend(others.into_iter().map(|(id, other)| (hex(id), matched(other.matched))));
+    }
+    let state = if now.is_leader {
+        "StateLeader"
+    } else if now.is_candidate {
+        "StateCandidate"
+    } else {
+        "StateFollower"
+    };
+    serde_json::json!({
+        "id": hex(id),
+        "term": now.term,
+        "vote": hex(now.vote),
+        "commit": now.committed,
+        "lead": hex(now.leader.unwrap_or(0)),
+        "raftState": state,
+        "applied": now.applied,
+        "progress": progress,
+        "leadtransferee": hex(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_leader_tells_how_far_all_members_are_and_others_do_not() {
+        let leader = Status { is_leader: true, leader: Some(10), vote: 10, term: 3, last: 9, ..Status::default() };
+        let others = [(11, Progress { matched: Some(7), ..Progress::default() }), (12, Progress::default())];
+        let told = raft_status(10, &leader, others.into());
+        assert_eq!(told["progress"]["a"], serde_json::json!({ "match": 9, "next": 10, "state": "StateReplicate" }));
+        assert_eq!(told["progress"]["b"], serde_json::json!({ "match": 7, "next": 8, "state": "StateReplicate" }));
+        assert_eq!(told["progress"]["c"], serde_json::json!({ "match": 0, "next": 1, "state": "StateProbe" }));
+        assert_eq!((told["raftState"].as_str(), told["vote"].as_str()), (Some("StateLeader"), Some("a")));
+        let candidate = raft_status(10, &Status { is_candidate: true, ..Status::default() }, BTreeMap::new());
+        assert_eq!((candidate["raftState"].as_str(), candidate["lead"].as_str()), (Some("StateCandidate"), Some("0")));
+        assert_eq!(candidate["progress"], serde_json::json!({}));
+    }
 }

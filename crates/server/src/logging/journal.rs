@@ -95,9 +95,8 @@ mod tests {
 
     #[test]
     fn a_line_is_sent_with_its_level_and_source() {
-        let folder = std::env::temp_dir().join(format!("keelson-journal-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("socket");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
         assert!(Journal::at(path.clone()).is_err(), "nobody listens");
         let listener = UnixDatagram::bind(&path).unwrap();
         let mut journal = Journal::at(path).unwrap();
@@ -114,7 +113,6 @@ mod tests {
         let console = "t\tERROR\trun.rs:1\tm";
         let fields = format!("PRIORITY=3\nMESSAGE={console}\nPACKAGE=.\nSYSLOG_IDENTIFIER=keelson\n");
         assert_eq!(arrived(&format!("{console}\n")), fields);
-        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -189,13 +189,6 @@ mod tests {
 
     const ALL: Rotation = Rotation { max_bytes: 100, max_age_days: 0, max_files: 0, local_time: false, compress: false };
 
-    fn folder(name: &str) -> PathBuf {
-        let folder = std::env::temp_dir().join(format!("keelson-rotating-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&folder);
-        fs::create_dir_all(&folder).unwrap();
-        folder
-    }
-
     fn names(aside: &Aside) -> Vec<String> {
         let mut names: Vec<_> = aside.list().into_iter().map(|(_, name)| name).collect();
         names.reverse();
@@ -204,8 +197,8 @@ mod tests {
 
     #[test]
     fn no_line_is_lost_and_no_file_is_too_long() {
-        let folder = folder("lines");
-        let path = folder.join("new/server.log");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/server.log");
         let line = |number: u8| format!("{}{number}\n", "x".repeat(38));
         {
             let mut log = Rotating::open(&path, ALL).unwrap();
@@ -221,53 +214,49 @@ mod tests {
         let texts: Vec<_> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
         assert!(texts[..4].iter().all(|text| text.len() <= 100));
         assert_eq!(texts.concat(), (0..7).map(line).collect::<String>() + &"y".repeat(200));
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn the_newest_are_kept_and_compressed_and_other_files_left_alone() {
-        let folder = folder("tidy");
+        let folder = tempfile::tempdir().unwrap();
         let rotation = Rotation { max_files: 2, compress: true, ..ALL };
-        let aside = Aside::of(&folder.join("server.log"), rotation).unwrap();
+        let aside = Aside::of(&folder.path().join("server.log"), rotation).unwrap();
         for day in 1..=4 {
-            fs::write(folder.join(format!("server-2026-11-0{day}T00-00-00.000.log")), format!("day {day}")).unwrap();
+            fs::write(folder.path().join(format!("server-2026-11-0{day}T00-00-00.000.log")), format!("day {day}")).unwrap();
         }
         let others = ["server.log", "server-2026.log", "other-2026-11-01T00-00-00.000.log"];
-        others.iter().for_each(|name| fs::write(folder.join(name), "").unwrap());
+        others.iter().for_each(|name| fs::write(folder.path().join(name), "").unwrap());
         aside.tidy();
         let kept = ["server-2026-11-03T00-00-00.000.log.gz", "server-2026-11-04T00-00-00.000.log.gz"];
         assert_eq!(names(&aside), kept);
         let mut text = String::new();
-        flate2::read::GzDecoder::new(File::open(folder.join(kept[1])).unwrap()).read_to_string(&mut text).unwrap();
+        flate2::read::GzDecoder::new(File::open(folder.path().join(kept[1])).unwrap()).read_to_string(&mut text).unwrap();
         assert_eq!(text, "day 4");
-        assert!(others.iter().all(|name| folder.join(name).exists()));
+        assert!(others.iter().all(|name| folder.path().join(name).exists()));
         aside.tidy();
         assert_eq!(names(&aside), kept, "nothing is compressed twice");
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn what_is_too_old_goes() {
-        let folder = folder("old");
-        let aside = Aside::of(&folder.join("server.log"), Rotation { max_age_days: 2, ..ALL }).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let aside = Aside::of(&folder.path().join("server.log"), Rotation { max_age_days: 2, ..ALL }).unwrap();
         let at = |days: i64| Timestamp::now().checked_sub(SignedDuration::from_hours(24 * days)).unwrap();
         for days in [0, 1, 3, 400] {
             fs::write(aside.free_name(at(days)), "").unwrap();
         }
         aside.tidy();
         assert_eq!(names(&aside).len(), 2);
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
     fn two_files_of_one_moment_have_two_names() {
-        let folder = folder("names");
-        let aside = Aside::of(&folder.join("log"), ALL).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let aside = Aside::of(&folder.path().join("log"), ALL).unwrap();
         let time = Timestamp::UNIX_EPOCH;
         let first = aside.free_name(time);
-        assert_eq!(first, folder.join("log-1970-01-01T00-00-00.000"));
+        assert_eq!(first, folder.path().join("log-1970-01-01T00-00-00.000"));
         fs::write(first, "").unwrap();
-        assert_eq!(aside.free_name(time), folder.join("log-1970-01-01T00-00-00.001"));
-        fs::remove_dir_all(folder).unwrap();
+        assert_eq!(aside.free_name(time), folder.path().join("log-1970-01-01T00-00-00.001"));
     }
 }

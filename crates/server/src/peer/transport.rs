@@ -242,8 +242,8 @@ mod tests {
 
     #[test]
     fn a_member_ends_for_what_only_a_member_says_and_keeps_data_that_the_list_vouches_for() {
-        let folder = std::env::temp_dir().join(format!("keelson-transport-{}", std::process::id()));
-        let (mut machine, _) = Machine::open(StateBackend::open(&folder, &StateOptions::default()).unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let (mut machine, _) = Machine::open(StateBackend::open(folder.path(), &StateOptions::default()).unwrap()).unwrap();
         let me = MemberAttributes { id: 7, data_dir_uuid: "mine".into(), ..MemberAttributes::default() };
         let first = Action::FirstMembers(FirstMembers { members: vec![me] });
         machine.apply(&Command { action: Some(first), ..Command::default() }, 1, 1).unwrap().unwrap();
@@ -260,7 +260,5 @@ mod tests {
         for code in [Code::PermissionDenied, Code::DataLoss, Code::FailedPrecondition, Code::Unavailable] {
             assert_eq!(ends("other", &book, Status::new(code, "RBAC: access denied")).0, None, "{code:?}");
         }
-        drop((machine, book));
-        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::targets::Target;
-use crate::config::{parse_bool, parse_duration};
+use crate::config::{name_and_value, parse_bool, parse_duration};
 
 /// What is to be done.
 #[derive(Debug)]
@@ -69,10 +69,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Asked, Strin
             return Ok(Asked::Help(help()));
         }
         let body = argument.strip_prefix("--").ok_or_else(|| format!("unexpected argument {argument:?}"))?;
-        let (name, inline) = match body.split_once('=') {
-            Some((name, value)) => (name, Some(value.to_owned())),
-            None => (body, None),
-        };
+        let (name, inline) = name_and_value(body);
         let (name, ..) = FLAGS.iter().find(|(known, ..)| *known == name).ok_or_else(|| format!("unknown flag: --{name}"))?;
         let value = match inline {
             Some(value) => value,

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use keelson_api::Error;
 use keelson_api::etcdserverpb::{
     AuthDisableRequest, AuthDisableResponse, AuthEnableRequest, AuthEnableResponse, AuthRoleAddRequest, AuthRoleAddResponse,
     AuthRoleDeleteRequest, AuthRoleDeleteResponse, AuthRoleGetRequest, AuthRoleGetResponse, AuthRoleGrantPermissionRequest,
@@ -18,6 +17,7 @@ use keelson_api::etcdserverpb::{
 };
 use keelson_api::keelson::command::Action;
 use keelson_api::keelson::{SignIn, UserAdd, UserPassword};
+use keelson_api::{Code, Error};
 use keelson_state::Reply;
 
 use crate::grpc::{Call, Status};
@@ -89,12 +89,22 @@ pub async fn user_change_password(
     let asker = proved_root(&member, call).await?;
     let password = if request.password.is_empty() {
         // As in etcd, it may come hashed. Nothing at all is a hash that no password has.
-        STANDARD.decode(&request.hashed_password).map_err(|_| Error::NoPasswordUser)?
+        let hash = STANDARD.decode(&request.hashed_password).map_err(|_| Error::NoPasswordUser)?;
+        if let Some(cost) = users::too_dear(&hash, member.config.bcrypt_cost) {
+            return Err(too_dear(cost));
+        }
+        hash
     } else {
         users::hash(request.password, member.config.bcrypt_cost).await?
     };
     let action = Action::UserPassword(UserPassword { name: request.name, password: password.into() });
     Ok(AuthUserChangePasswordResponse { header: change(&member, asker, action).await? })
+}
+
+fn too_dear(cost: u32) -> Status {
+    let why = format!("a password hashed with bcrypt's cost {cost} would take too long to compare");
+    let hint = "hash it with a lower cost, or raise --bcrypt-cost on all members";
+    Status::new(Code::InvalidArgument, format!("keelson: {why}: {hint}"))
 }
 
 pub async fn authenticate(member: Arc<Member>, request: AuthenticateRequest) -> Result<AuthenticateResponse, Status> {
@@ -126,6 +136,12 @@ async fn sign_in(member: &Member, name: &str, password: &[u8]) -> Result<(Option
         let users = member.state.users();
         (users.password(name)?, users.revision())
     };
+    if let Some(cost) = users::too_dear(&hash, member.config.bcrypt_cost) {
+        let why = "the stored hash of this user's password would take too long to compare, so nobody can sign in with it; \
+                   set the password anew, or raise --bcrypt-cost on all members";
+        tracing::warn!(user = shortened(name), cost, "{why}");
+        return Err(Error::AuthFailed);
+    }
     if !users::is_right(password.to_vec(), hash).await? {
         return Err(Error::AuthFailed);
     }

@@ -10,7 +10,7 @@ use keelson_api::v3electionpb::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ProclaimRequest, ProclaimResponse,
     ResignRequest, ResignResponse,
 };
-use keelson_api::{Code, Error};
+use keelson_api::{Code, Error, created_at};
 use keelson_mvcc::{Event, EventKind, KeyRange};
 
 use super::follow::Follower;
@@ -34,7 +34,7 @@ async fn announce(
     value: Bytes,
     lease: i64,
 ) -> Result<Option<ResponseHeader>, Status> {
-    let compare = vec![line::created_at(key, revision)];
+    let compare = vec![created_at(key, revision)];
     let txn = TxnRequest { compare, success: vec![line::put(key, value, lease)], failure: Vec::new() };
     let announced = caller.txn(txn).await?;
     if announced.succeeded { Ok(announced.header) } else { Err(not_leader()) }
@@ -42,7 +42,7 @@ async fn announce(
 
 /// Takes somebody out of the line, unless a later one stands there by the same name.
 fn stepping_down(key: &Bytes, revision: i64) -> TxnRequest {
-    TxnRequest { compare: vec![line::created_at(key, revision)], success: vec![line::delete(key)], failure: Vec::new() }
+    TxnRequest { compare: vec![created_at(key, revision)], success: vec![line::delete(key)], failure: Vec::new() }
 }
 
 pub async fn campaign(member: Arc<Member>, call: &Call, request: CampaignRequest) -> Result<CampaignResponse, Status> {
@@ -51,7 +51,7 @@ pub async fn campaign(member: Arc<Member>, call: &Call, request: CampaignRequest
     let line = Line::of(&caller, &request.name);
     let key = line.key_of(lease);
     let enter = TxnRequest {
-        compare: vec![line::created_at(&key, 0)],
+        compare: vec![created_at(&key, 0)],
         success: vec![line::put(&key, request.value.clone(), lease)],
         failure: vec![line::read_one(&key)],
     };

@@ -4,18 +4,19 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use keelson_api::Error;
+use keelson_api::etcdserverpb::response_op::Response;
 use keelson_api::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, RangeRequest,
     RangeResponse, TxnRequest, TxnResponse,
 };
 use keelson_api::keelson::command::Action;
 use keelson_state::{self as state, Reply};
-use prost::DecodeError;
 use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::{DecodeError, Message};
 
 use super::large_range::{self, LargeRange};
-use super::mismatched;
-use crate::grpc::{Answer, Call, Status};
+use super::{Method, mismatched, stats};
+use crate::grpc::{Answer, Call, Pieces, Status};
 use crate::member::Member;
 use crate::metrics::Request;
 
@@ -37,7 +38,23 @@ pub async fn range_of_any_size(
     let begun = Instant::now();
     let answer = proved_range(&member, call, request).await;
     member.metrics.requests.observe(Request::Range, answer.is_ok(), begun.elapsed());
+    if let (Ok(answer), Some(account)) = (&answer, &call.account) {
+        account.counted(match answer {
+            Answer::Whole(response) => response.count,
+            Answer::Pieces(large) => i64::try_from(large.count()).unwrap_or(i64::MAX),
+        });
+    }
+    stats::tell_of_read(&member, Method::Range, call, begun, answer.as_ref().map(|answer| move || sizes(answer)));
     answer
+}
+
+/// What the log tells of an answer to a range.
+fn sizes(answer: &Answer<RangeResponse, LargeRange>) -> String {
+    let (keys, bytes) = match answer {
+        Answer::Whole(response) => (response.kvs.len(), response.encoded_len()),
+        Answer::Pieces(large) => (large.keys(), large.encoded_len()),
+    };
+    format!("range_response_count:{keys} size:{bytes}")
 }
 
 async fn proved_range(
@@ -92,6 +109,9 @@ pub async fn delete_range(member: Arc<Member>, call: &Call, request: DeleteRange
     let asker = member.asker(call).await?;
     match member.propose_for(asker, Action::DeleteRange(request)).await? {
         Reply::DeleteRange(mut response) => {
+            if let Some(account) = &call.account {
+                account.counted(response.deleted);
+            }
             response.header = member.complete(response.header);
             Ok(response)
         }
@@ -114,6 +134,9 @@ pub async fn txn(member: Arc<Member>, call: &Call, request: TxnRequest) -> Resul
             _ => return Err(mismatched()),
         }
     };
+    if let Some(account) = &call.account {
+        account.decided(response.succeeded);
+    }
     response.header = member.complete(response.header);
     Ok(response)
 }
@@ -122,6 +145,22 @@ async fn read_only_txn(member: &Arc<Member>, call: &Call, request: TxnRequest) -
     if !state::is_serializable(&request) {
         member.read_barrier().await?;
     }
+    let begun = Instant::now();
+    let answer = proved_txn(member, call, request).await;
+    stats::tell_of_read(member, Method::Txn, call, begun, answer.as_ref().map(|answer| move || sizes_of_txn(answer)));
+    answer
+}
+
+/// What the log tells of an answer to a transaction that only reads.
+fn sizes_of_txn(answer: &TxnResponse) -> String {
+    let keys = answer.responses.iter().filter_map(|op| match &op.response {
+        Some(Response::ResponseRange(range)) => Some(format!("range_response_count:{}", range.kvs.len())),
+        _ => None,
+    });
+    format!("responses:<{}> size:{}", keys.collect::<Vec<_>>().join(" "), answer.encoded_len())
+}
+
+async fn proved_txn(member: &Arc<Member>, call: &Call, request: TxnRequest) -> Result<TxnResponse, Status> {
     let asker = member.asker(call).await?;
     if let Some(asker) = &asker {
         member.state.check_txn(asker.caller(), &request)?;

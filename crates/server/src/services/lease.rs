@@ -1,5 +1,6 @@
 //! The Lease service.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use keelson_api::etcdserverpb::{
@@ -58,7 +59,8 @@ pub async fn time_to_live(
     };
     if let Some(asker) = &asker {
         // The leader may have had keys that were not here yet.
-        member.state.users().check_keys(asker.caller(), Right::Read, response.keys.iter())?;
+        let keys: BTreeSet<_> = response.keys.iter().cloned().collect();
+        member.state.users().check_keys(asker.caller(), Right::Read, &keys)?;
     }
     response.header = member.header(member.state.store.revision());
     Ok(response)
@@ -95,7 +97,10 @@ pub async fn keep_alive(member: Arc<Member>, call: &Call, mut reader: MessageRea
             Ok(Some(request)) => request,
             Ok(None) => return sender.finish(Ok(())),
             Err(FrameError::Gone) => return Some(Code::Canceled),
-            Err(FrameError::Refused(status)) => return sender.finish(Err(&status)),
+            Err(FrameError::Refused(status)) => {
+                member.metrics.stream_failed("lease-keepalive", &status);
+                return sender.finish(Err(&status));
+            }
         };
         member.metrics.received(super::Method::LeaseKeepAlive);
         // The header is taken before the renewal, as etcd does it.

@@ -5,13 +5,12 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_api::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use keelson_api::etcdserverpb::range_request::{SortOrder, SortTarget};
 use keelson_api::etcdserverpb::request_op::Request;
 use keelson_api::etcdserverpb::response_op::Response;
 use keelson_api::etcdserverpb::{
-    Compare, DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, PutRequest, RangeRequest, RangeResponse, RequestOp,
-    ResponseOp, TxnRequest, TxnResponse,
+    DeleteRangeRequest, DeleteRangeResponse, LeaseGrantRequest, PutRequest, RangeRequest, RangeResponse, RequestOp, ResponseOp,
+    TxnRequest, TxnResponse,
 };
 use keelson_api::mvccpb::KeyValue;
 use keelson_api::{Code, Error};
@@ -180,17 +179,6 @@ impl Drop for Place {
             // Nobody is left to be told of a failure; the end of the lease makes up for it.
             runtime.spawn(async move { drop(caller.txn(leave).await) });
         }
-    }
-}
-
-/// The condition that a key was created at a revision, 0 for one that is not there.
-pub fn created_at(key: &Bytes, revision: i64) -> Compare {
-    Compare {
-        result: CompareResult::Equal.into(),
-        target: CompareTarget::Create.into(),
-        key: key.clone(),
-        target_union: Some(TargetUnion::CreateRevision(revision)),
-        ..Compare::default()
     }
 }
 

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use keelson_api::Code;
 use keelson_api::etcdserverpb::{DeleteRangeRequest, TxnRequest};
 use keelson_api::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+use keelson_api::{Code, created_at};
 
 use super::line::{self, Caller, Line, Place};
 use crate::grpc::{Call, Status};
@@ -22,7 +22,7 @@ pub async fn lock(member: Arc<Member>, call: &Call, request: LockRequest) -> Res
     let key = line.key_of(lease);
     // Who asks again has its place already.
     let enter = TxnRequest {
-        compare: vec![line::created_at(&key, 0)],
+        compare: vec![created_at(&key, 0)],
         success: vec![line::put(&key, Bytes::new(), lease), line::read(line.first())],
         failure: vec![line::read_one(&key), line::read(line.first())],
     };

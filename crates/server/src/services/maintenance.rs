@@ -72,8 +72,11 @@ pub async fn defragment(member: Arc<Member>, _: DefragmentRequest) -> Result<Def
         metrics.upkeep.defragmentation_begins();
         let rewrite = move || {
             let begun = Instant::now();
-            state.store.backend().compact_all();
-            metrics.upkeep.defragmentation_ended(Some(begun.elapsed()));
+            let rewritten = state.store.backend().compact_all();
+            if let Err(e) = &rewritten {
+                tracing::warn!(error = %e, "the files of the state store could not be rewritten; nothing is lost, ask for it again");
+            }
+            metrics.upkeep.defragmentation_ended(rewritten.ok().map(|()| begun.elapsed()));
             running.store(false, Ordering::Release);
         };
         if let Err(e) = std::thread::Builder::new().name("defragment".into()).spawn(rewrite) {

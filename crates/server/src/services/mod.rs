@@ -15,6 +15,7 @@ mod maintenance;
 mod method;
 mod range_stream;
 mod snapshot;
+mod stats;
 mod watch;
 mod watch_stream;
 
@@ -24,7 +25,7 @@ use std::time::Instant;
 use h2::RecvStream;
 use keelson_api::{Code, Error};
 
-use crate::grpc::{Call, Encoding, MessageReader, Respond, Status};
+use crate::grpc::{Call, Encoding, MessageReader, Respond, Status, Told, half};
 use crate::member::Member;
 
 pub use kv::range as range_for_health;
@@ -35,18 +36,24 @@ pub use snapshot::AT_ONCE as SNAPSHOTS_AT_ONCE;
 pub const MESSAGE_OVERHEAD: usize = 512 << 10;
 
 /// Serves one call from its path to its trailers.
-pub async fn serve(member: Arc<Member>, path: &str, call: Call, body: RecvStream, mut respond: Respond) {
+pub async fn serve(member: Arc<Member>, path: &str, mut call: Call, body: RecvStream, mut respond: Respond) {
     let Some(method) = Method::of(path) else {
         respond.refuse(&Status::new(Code::Unimplemented, no_such_method(path)));
         return;
     };
+    call.account = stats::account(method);
+    let span = member.traces.as_ref().and_then(|tracer| Some((tracer, tracer.begin(&call.headers)?)));
+    let refused = span.is_some().then(Told::default);
     let begun = Instant::now();
     member.metrics.started(method);
-    let code = dispatch(&member, method, &call, body, respond).await;
+    let code = dispatch(&member, method, &call, body, respond.telling(refused.clone())).await;
     let took = begun.elapsed();
     member.metrics.handled(method, code, took);
-    if took > member.config.slow_call && method.kind() == "unary" {
-        tracing::warn!("time spent" = ?took, "response type" = path, code = Status::code_name(code), "request stats");
+    if let Some((tracer, begun)) = span {
+        tracer.end(begun, method, &call, code, refused.as_ref().and_then(Told::text));
+    }
+    if method.kind() == "unary" {
+        stats::tell(&member, method, path, &call, code, took);
     }
 }
 
@@ -79,7 +86,7 @@ async fn dispatch(member: &Arc<Member>, method: Method, call: &Call, body: RecvS
         Ok(encoding) => encoding,
         Err(status) => return respond.refuse(&status),
     };
-    let reader = MessageReader::new(body, encoding, member.config.max_request_bytes + MESSAGE_OVERHEAD);
+    let reader = MessageReader::new(body, encoding, member.config.max_request_bytes + MESSAGE_OVERHEAD).within(&half::OF_CLIENTS);
     if method.kind() == "unary" {
         member.metrics.received(method);
         member.metrics.sent(method);

@@ -65,9 +65,8 @@ async fn send(member: &Arc<Member>, request: RangeRequest, sender: &mut Sender) 
 }
 
 async fn send_list(member: &Arc<Member>, query: Query, sender: &mut Sender) -> Result<bool, Status> {
-    let list = large_range::measure(member, query).await?;
-    let (head, tail) = large_range::ends(member, &list);
-    let mut entries = Entries::of(list);
+    let (outline, mut entries) = Entries::begin(member, query).await?;
+    let (head, tail) = large_range::ends(member, &outline);
     let mut piece = entries.next().await?;
     loop {
         let next = entries.next().await?;

@@ -84,7 +84,10 @@ impl Session {
                         Ok(())
                     }
                     Err(FrameError::Gone) => return End::Gone,
-                    Err(FrameError::Refused(status)) => return End::Refused(status),
+                    Err(FrameError::Refused(status)) => {
+                        member.metrics.stream_failed("watch", &status);
+                        return End::Refused(status);
+                    }
                 },
                 () = self.sender.reset(), if !asks => return End::Gone,
                 () = self.ready.notified() => self.pump().await,

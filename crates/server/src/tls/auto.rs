@@ -60,14 +60,15 @@ mod tests {
     #[test]
     fn a_certificate_is_made_once_and_only_its_owner_may_read_the_key() {
         use std::os::unix::fs::PermissionsExt;
-        let folder = std::env::temp_dir().join(format!("keelson-auto-{}", std::process::id()));
-        let make =
-            || make_missing("--auto-tls", &folder.join("client"), vec!["127.0.0.1".into(), "localhost".into()], 1).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let make = || {
+            let hosts = vec!["127.0.0.1".into(), "localhost".into()];
+            make_missing("--auto-tls", &folder.path().join("client"), hosts, 1).unwrap()
+        };
         let pair = make();
         let key = fs::read(&pair.key.path).unwrap();
         assert_eq!(fs::metadata(&pair.key.path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(super::super::load::pair(&pair, &ring::default_provider()).is_ok());
         assert_eq!(fs::read(make().key.path).unwrap(), key);
-        fs::remove_dir_all(folder).unwrap();
     }
 }

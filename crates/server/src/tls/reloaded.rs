@@ -86,9 +86,8 @@ mod tests {
 
     #[test]
     fn files_are_read_again_once_when_they_change_and_kept_when_they_are_bad() {
-        let folder = std::env::temp_dir().join(format!("keelson-reloaded-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
-        let path = folder.join("value");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
         std::fs::write(&path, "1").unwrap();
         let reads = Arc::new(AtomicUsize::new(0));
         let (counted, file) = (reads.clone(), path.clone());
@@ -99,8 +98,8 @@ mod tests {
         };
         let value = Reloaded::new(vec![path.clone()], make).unwrap();
         let replace = |text: &str| {
-            std::fs::write(folder.join("new"), text).unwrap();
-            std::fs::rename(folder.join("new"), &path).unwrap();
+            std::fs::write(folder.path().join("new"), text).unwrap();
+            std::fs::rename(folder.path().join("new"), &path).unwrap();
         };
         assert_eq!((value.get(), value.get(), reads.load(Ordering::Relaxed)), (1, 1, 1));
         replace("2");
@@ -111,12 +110,12 @@ mod tests {
         assert_eq!(value.get(), 2);
         replace("3");
         assert_eq!(value.get(), 3);
-        std::fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
     fn files_that_could_not_be_used_are_tried_again_though_they_have_not_changed() {
-        let path = std::env::temp_dir().join(format!("keelson-reloaded-again-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("value");
         std::fs::write(&path, "old").unwrap();
         let out_of_files = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let (is_out, file) = (out_of_files.clone(), path.clone());
@@ -134,6 +133,5 @@ mod tests {
             assert!(Instant::now() < deadline, "they are never tried again");
             std::thread::sleep(Duration::from_millis(10));
         }
-        std::fs::remove_file(&path).unwrap();
     }
 }

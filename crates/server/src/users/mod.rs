@@ -18,7 +18,7 @@ use crate::grpc::Call;
 use crate::member::Member;
 
 pub use keys::knows as knows_sign_method;
-pub use password::{hash, is_right, significant};
+pub use password::{hash, is_right, significant, too_dear};
 pub use simple::new_prefix;
 pub use tokens::Tokens;
 

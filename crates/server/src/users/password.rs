@@ -10,6 +10,11 @@ const AT_ONCE: usize = 2;
 const WAITING: usize = 1024;
 /// What bcrypt can tell apart.
 const LONGEST: usize = 72;
+/// A hash that comes from elsewhere may have taken so much work, which is a few seconds' and twice as much with each step: who
+/// signs in would not wait for more, and hold up all others. Members that make dearer ones themselves compare those, too.
+const DEAREST: u32 = 16;
+/// Beyond this it is no hash, and costs nothing.
+const HIGHEST: u32 = 31;
 
 static LINE: Line = Line::new(AT_ONCE, WAITING);
 
@@ -64,6 +69,12 @@ pub async fn hash(password: String, cost: u32) -> Result<Vec<u8>, Error> {
     })
 }
 
+/// The cost of a hash that would take too long to compare, where hashes of `own_cost` are made.
+pub fn too_dear(hash: &[u8], own_cost: u32) -> Option<u32> {
+    let cost = std::str::from_utf8(hash).ok()?.parse::<bcrypt::HashParts>().ok()?.get_cost();
+    (cost > own_cost.max(DEAREST) && cost <= HIGHEST).then_some(cost)
+}
+
 /// Whether this is what is [`significant`] of the password of which that is the hash. What is no hash is nobody's.
 pub async fn is_right(password: Vec<u8>, hash: bytes::Bytes) -> Result<bool, Error> {
     in_turn(move || std::str::from_utf8(&hash).is_ok_and(|hash| bcrypt::verify(password, hash).unwrap_or(false))).await
@@ -87,6 +98,18 @@ mod tests {
         }
         let empty = hash(String::new(), 4).await.unwrap();
         assert!(is_right(Vec::new(), empty.into()).await.unwrap());
+    }
+
+    #[test]
+    fn a_hash_that_would_take_hours_to_compare_is_told_from_others() {
+        let hash = |cost: &str| format!("$2a${cost}$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW").into_bytes();
+        assert_eq!(too_dear(&hash("31"), 10), Some(31));
+        assert_eq!(too_dear(&hash("17"), 10), Some(17));
+        for (cost, own_cost) in [("16", 10), ("04", 10), ("20", 20), ("31", 31), ("99", 10)] {
+            assert_eq!(too_dear(&hash(cost), own_cost), None, "{cost}");
+        }
+        assert_eq!(too_dear(b"$2a$31$short", 10), None, "no hash at all");
+        assert_eq!(too_dear(&[0xff], 10), None);
     }
 
     #[tokio::test]

@@ -76,6 +76,8 @@ impl SimpleTokens {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -29,6 +29,8 @@ const IS_BUCKET: u32 = 1;
 const MAGIC: u32 = 0xED0C_DAED;
 const VERSION: u32 = 2;
 const NO_FREELIST: u64 = u64::MAX;
+/// The transaction that made a file that is written here.
+const WRITTEN_HERE: u64 = 2;
 /// Bytes of a meta page's content: up to its checksum, and with it.
 const META_BODY: usize = 56;
 const META_LEN: usize = META_BODY + 8;

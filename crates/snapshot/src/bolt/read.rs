@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 
-use super::{BRANCH, ELEMENT, HEADER, IS_BUCKET, LEAF, META_LEN, Meta, u16_at, u32_at, u64_at};
+use super::{BRANCH, ELEMENT, HEADER, IS_BUCKET, LEAF, META_LEN, Meta, WRITTEN_HERE, u16_at, u32_at, u64_at};
 
 /// Sizes of pages that bbolt can have chosen: that of the machine.
 const SMALLEST_PAGE: u32 = 1 << 10;
@@ -153,6 +153,12 @@ impl<'a, F: ReadAt + ?Sized> Database<'a, F> {
             return Err(damaged(format!("it ends after {size} bytes, and should have {pages} pages of {page_size}")));
         }
         Ok(Self { file, meta })
+    }
+
+    /// Whether keelson has written it: bbolt gives that number only to a file that nothing was ever put into.
+    #[must_use]
+    pub const fn is_keelsons(&self) -> bool {
+        self.meta.transaction == WRITTEN_HERE
     }
 
     /// Bytes of all pages.

@@ -9,7 +9,7 @@
 use std::io::{self, Write};
 use std::mem;
 
-use super::{BRANCH, ELEMENT, HEADER, IS_BUCKET, LEAF, META, Meta, PAGE, header};
+use super::{BRANCH, ELEMENT, HEADER, IS_BUCKET, LEAF, META, Meta, PAGE, WRITTEN_HERE, header};
 
 /// Bytes of elements that close a node: a sixteenth of it, on average half of that, is lost at the end of its last page.
 const NODE: usize = 64 << 10;
@@ -134,7 +134,7 @@ impl<W: Write> Writer<W> {
         for number in [0, 1] {
             let mut page = header(number, META, 0, 0).to_vec();
             let page_size = PAGE as u32;
-            page.extend_from_slice(&Meta { page_size, root: pages - 1, pages, transaction: 2 - number }.encode());
+            page.extend_from_slice(&Meta { page_size, root: pages - 1, pages, transaction: WRITTEN_HERE - number }.encode());
             page.resize(PAGE, 0);
             out.write_all(&page)?;
         }

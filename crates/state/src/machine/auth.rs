@@ -10,9 +10,7 @@ impl<B: Backend> Machine<B> {
             Action::Put(r) => users.check_put(&leases, caller, r),
             Action::DeleteRange(r) => users.check_delete(caller, r),
             Action::Txn(r) => users.check_txn(&leases, caller, r),
-            Action::LeaseRevoke(r) if r.expired_in_term == 0 => {
-                users.check_keys(caller, Right::Write, leases.get(r.id).into_iter().flat_map(|lease| &lease.keys))
-            }
+            Action::LeaseRevoke(r) if r.expired_in_term == 0 => users.check_lease(&leases, caller, Right::Write, r.id),
             Action::AuthEnable(_)
             | Action::AuthDisable(_)
             | Action::UserAdd(_)
@@ -176,7 +174,24 @@ mod tests {
         assert_eq!(refusal(stage.as_ann(put("b", 1))), Some(Error::PermissionDenied));
         let revoke = |expired_in_term| Action::LeaseRevoke(LeaseRevoke { id: 1, expired_in_term });
         assert_eq!(refusal(stage.as_ann(revoke(0))), Some(Error::PermissionDenied));
+        // A clock of another term has been overtaken: the lease and its keys stay.
+        assert!(matches!(stage.play("", 0, revoke(2)), Ok(Reply::Done)));
+        stage.does(put("y", 1));
         assert!(matches!(stage.play("", 0, revoke(1)), Ok(Reply::LeaseRevoke { .. })));
+    }
+
+    #[test]
+    fn a_lease_that_was_revoked_and_granted_again_in_one_batch_is_there_and_one_that_was_granted_and_revoked_is_not() {
+        let mut stage = Stage::new();
+        let grant = |id| Action::LeaseGrant(LeaseGrant { id, ttl: 5 });
+        let revoke = |id| Action::LeaseRevoke(LeaseRevoke { id, expired_in_term: 0 });
+        stage.does(grant(1));
+        assert_eq!(stage.commit().granted, [(1, 5)]);
+        for action in [revoke(1), grant(1), grant(2), revoke(2)] {
+            stage.does(action);
+        }
+        let applied = stage.commit();
+        assert_eq!((applied.revoked, applied.granted), (vec![1, 2], vec![(1, 5)]));
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Whether somebody may do what it asks for. The same rules hold where a request comes in and, for what goes through the
 //! log, where it is applied: what was taken from somebody meanwhile counts.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use keelson_api::Error;
 use keelson_api::etcdserverpb::request_op::Request;
 use keelson_api::etcdserverpb::{DeleteRangeRequest, PutRequest, RequestOp, TxnRequest};
 
-use super::{Caller, ROOT, Right, Users};
+use super::{Caller, ROOT, Right, Rights, Users};
 use crate::lease::Leases;
 
 impl Users {
@@ -23,6 +25,24 @@ impl Users {
 
     /// Whether the caller may do this with all of a range, given as requests give it.
     pub fn check(&self, caller: Caller<'_>, right: Right, key: &[u8], range_end: &[u8]) -> Result<(), Error> {
+        self.check_rights(caller, |rights| rights.include(right, key, range_end))
+    }
+
+    /// Whether the caller may do this with each of some keys. Nobody asks root at which revision it was let in, and nobody
+    /// anything who asks for no key.
+    pub fn check_keys(&self, caller: Caller<'_>, right: Right, keys: &BTreeSet<Bytes>) -> Result<(), Error> {
+        if keys.is_empty() || self.check_root(caller).is_ok() {
+            return Ok(());
+        }
+        self.check_rights(caller, |rights| rights.include_all(right, keys))
+    }
+
+    /// The same for the keys of a lease, if there is one.
+    pub(crate) fn check_lease(&self, leases: &Leases, caller: Caller<'_>, right: Right, id: i64) -> Result<(), Error> {
+        leases.get(id).map_or(Ok(()), |lease| self.check_keys(caller, right, &lease.keys))
+    }
+
+    fn check_rights(&self, caller: Caller<'_>, suffice: impl FnOnce(&Rights) -> bool) -> Result<(), Error> {
         if !self.is_on {
             return Ok(());
         }
@@ -33,30 +53,15 @@ impl Users {
             return Err(Error::AuthOldRevision);
         }
         match self.by_name.get(caller.user) {
-            Some(known) if known.has(ROOT) || known.rights.include(right, key, range_end) => Ok(()),
+            Some(known) if known.has(ROOT) || suffice(&known.rights) => Ok(()),
             _ => Err(Error::PermissionDenied),
         }
-    }
-
-    /// Whether the caller may do this with each of some keys. Nobody asks root at which revision it was let in.
-    pub fn check_keys<'a>(
-        &self,
-        caller: Caller<'_>,
-        right: Right,
-        mut keys: impl Iterator<Item = &'a Bytes>,
-    ) -> Result<(), Error> {
-        if self.check_root(caller).is_ok() {
-            return Ok(());
-        }
-        keys.try_for_each(|key| self.check(caller, right, key, &[]))
     }
 
     /// Whoever attaches a key to a lease must be able to revoke it, with all keys that it has.
     pub(crate) fn check_put(&self, leases: &Leases, caller: Caller<'_>, r: &PutRequest) -> Result<(), Error> {
         self.check(caller, Right::Write, &r.key, &[])?;
-        if let Some(lease) = leases.get(r.lease) {
-            self.check_keys(caller, Right::Write, lease.keys.iter())?;
-        }
+        self.check_lease(leases, caller, Right::Write, r.lease)?;
         if r.prev_kv { self.check(caller, Right::Read, &r.key, &[]) } else { Ok(()) }
     }
 

@@ -1,5 +1,8 @@
 //! What somebody may read and write: the union of what all roles give.
 
+use std::collections::BTreeSet;
+use std::ops::Bound::{Included, Unbounded};
+
 use bytes::Bytes;
 use keelson_api::authpb::Permission;
 use keelson_api::authpb::permission::Type;
@@ -41,10 +44,15 @@ impl Ranges {
         Self(union)
     }
 
+    /// The last range that begins with this key or before it.
+    fn before(&self, key: &[u8]) -> Option<&Range> {
+        let after = self.0.partition_point(|(start, _)| start[..] <= *key);
+        after.checked_sub(1).and_then(|at| self.0.get(at))
+    }
+
     /// Whether all of a request's range is in here. One whose end is not after its key holds nothing: its key counts.
     fn cover(&self, key: &[u8], range_end: &[u8]) -> bool {
-        let after = self.0.partition_point(|(start, _)| start[..] <= *key);
-        let Some((_, end)) = after.checked_sub(1).and_then(|at| self.0.get(at)) else { return false };
+        let Some((_, end)) = self.before(key) else { return false };
         let Some(end) = end else { return true };
         let end = &end[..];
         match range_end {
@@ -52,6 +60,20 @@ impl Ranges {
             [0] => false,
             range_end => key < end && range_end <= end,
         }
+    }
+
+    /// Whether each of these keys is in here. From the first key of a range it goes on behind that range at once: a lease may
+    /// have a million keys, and this is asked where nothing else is applied meanwhile.
+    fn cover_all(&self, keys: &BTreeSet<Bytes>) -> bool {
+        let mut next = keys.first();
+        while let Some(key) = next {
+            match self.before(key) {
+                Some((_, None)) => return true,
+                Some((_, Some(end))) if key < end => next = keys.range::<[u8], _>((Included(&end[..]), Unbounded)).next(),
+                _ => return false,
+            }
+        }
+        true
     }
 }
 
@@ -92,6 +114,13 @@ impl Rights {
         match right {
             Right::Read => self.read.cover(key, range_end),
             Right::Write => self.write.cover(key, range_end),
+        }
+    }
+
+    pub(super) fn include_all(&self, right: Right, keys: &BTreeSet<Bytes>) -> bool {
+        match right {
+            Right::Read => self.read.cover_all(keys),
+            Right::Write => self.write.cover_all(keys),
         }
     }
 }
@@ -141,6 +170,22 @@ mod tests {
     fn of_a_range_whose_end_is_before_its_key_the_key_counts() {
         assert!(reads(&[("b", "c")], "b", "a") && !reads(&[("a", "b")], "b", "a"));
         assert!(reads(&[("b", "\0")], "b", "a") && reads(&[("b", "c")], "b", "b"));
+    }
+
+    #[test]
+    fn many_keys_are_covered_if_each_of_them_is() {
+        let granted = [("b", ""), ("d", "f"), ("g", "h"), ("x", "\0")];
+        let permissions: Vec<_> = granted.iter().map(|(key, end)| permission(Type::Read, key, end)).collect();
+        let rights = Rights::of(permissions.iter());
+        let names = ["", "a", "b", "b\0", "c", "d", "dd", "e", "f", "g", "gg", "h", "w", "x", "y", "\u{7f}"];
+        // Every set of up to three keys, with its answer from the check of one.
+        for (first, second, third) in (0..names.len().pow(3)).map(|n| (n % 16, n / 16 % 16, n / 256)) {
+            let keys: BTreeSet<Bytes> = [first, second, third].map(|at| Bytes::from(names[at])).into();
+            let each = keys.iter().all(|key| rights.include(Right::Read, key, b""));
+            assert_eq!(rights.include_all(Right::Read, &keys), each, "{keys:?}");
+            assert!(!rights.include_all(Right::Write, &keys));
+        }
+        assert!(rights.include_all(Right::Write, &BTreeSet::new()));
     }
 
     #[test]

@@ -1,12 +1,16 @@
 //! Frames: what is written and synced at once. A frame holds records; each is one thing that was done to
-//! the log. Layout in `docs/formats/log.md`.
+//! the log. Its header has a checksum of its own, so that it can be told whether a crash has left the rest unwritten or
+//! something has damaged it since. Layout in `docs/formats/log.md`.
 
 use std::ops::Range;
 
-/// Checksum (4), length of the records (4), number (8).
-const HEADER: usize = 16;
+/// Checksum of the rest of the header (4), length of the records (4), number (8), checksum of the records (4), sectors of
+/// the frame that are zeros (4).
+const HEADER: usize = 24;
 /// Frames begin at multiples of this.
 const ALIGN: usize = 8;
+/// Disks write so many bytes whole or not at all.
+const SECTOR: usize = 512;
 
 const ENTRY: u8 = 1;
 const MARK: u8 = 2;
@@ -37,6 +41,21 @@ pub(super) enum Record<'a> {
 
 fn checksum(salt: u64, rest: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&salt.to_be_bytes()), rest)
+}
+
+/// The parts of sectors of a file that lie in a range of it.
+fn sectors(range: Range<usize>) -> impl Iterator<Item = Range<usize>> {
+    let Range { start, end } = range;
+    (start / SECTOR..end.div_ceil(SECTOR)).map(move |n| start.max(n * SECTOR)..end.min((n + 1) * SECTOR))
+}
+
+fn is_blank(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
+}
+
+/// How many sectors of a frame, which lies at `at`, are nothing but zeros.
+fn blank_sectors(frame: &[u8], at: usize) -> usize {
+    sectors(at..at + frame.len()).filter(|part| is_blank(&frame[part.start - at..part.end - at])).count()
 }
 
 /// A frame being put together.
@@ -82,15 +101,19 @@ impl Builder {
         self.0.len().next_multiple_of(ALIGN)
     }
 
-    /// The frame as it is written to a segment with this salt.
-    pub(super) fn seal(&mut self, salt: u64, number: u64) -> &[u8] {
+    /// The frame as it is written at `at` to a segment with this salt.
+    pub(super) fn seal(&mut self, salt: u64, number: u64, at: usize) -> &[u8] {
         let length = u32::try_from(self.0.len() - HEADER).expect("the log thread cuts frames far below this");
-        self.0[4..8].copy_from_slice(&length.to_be_bytes());
-        self.0[8..HEADER].copy_from_slice(&number.to_be_bytes());
-        let checksum = checksum(salt, &self.0[4..]);
-        self.0[..4].copy_from_slice(&checksum.to_be_bytes());
+        let records = crc32c::crc32c(&self.0[HEADER..]);
         let size = self.size();
         self.0.resize(size, 0);
+        self.0[4..8].copy_from_slice(&length.to_be_bytes());
+        self.0[8..16].copy_from_slice(&number.to_be_bytes());
+        self.0[16..20].copy_from_slice(&records.to_be_bytes());
+        let blank = u32::try_from(blank_sectors(&self.0, at)).expect("fewer than bytes");
+        self.0[20..HEADER].copy_from_slice(&blank.to_be_bytes());
+        let checksum = checksum(salt, &self.0[4..HEADER]);
+        self.0[..4].copy_from_slice(&checksum.to_be_bytes());
         &self.0
     }
 }
@@ -109,24 +132,50 @@ fn array<const N: usize>(file: &[u8], at: usize) -> Option<[u8; N]> {
     file.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-/// The frame that begins at `at`, if a whole one does.
-pub(super) fn read(file: &[u8], salt: u64, at: usize) -> Option<Frame> {
-    let number = u64::from_be_bytes(array(file, at + 8)?);
-    let length = u32::from_be_bytes(array(file, at + 4)?) as usize;
-    let records = at + HEADER..(at + HEADER).checked_add(length)?;
-    let whole = file.get(at + 4..records.end)?;
-    // Zeros are what follows the last frame.
-    if number == 0 || checksum(salt, whole) != u32::from_be_bytes(array(file, at)?) {
-        return None;
-    }
-    let end = records.end.next_multiple_of(ALIGN);
-    file.get(records.end..end)?.iter().all(|byte| *byte == 0).then_some(())?;
-    Some(Frame { number, records, end })
+/// What a frame says of itself.
+struct Header {
+    length: usize,
+    number: u64,
+    records: u32,
+    blank: usize,
 }
 
-/// Where a frame that begins at `at` would end, by the length that stands there.
-pub(super) fn claimed_end(file: &[u8], at: usize) -> Option<usize> {
-    (at + HEADER).checked_add(u32::from_be_bytes(array(file, at + 4)?) as usize)
+/// The header that lies at `at`, if it is sound; the rest of the frame need not be.
+fn header(file: &[u8], salt: u64, at: usize) -> Option<Header> {
+    let bytes: [u8; HEADER] = array(file, at)?;
+    let number = u64::from_be_bytes(array(&bytes, 8)?);
+    // Zeros are what follows the last frame.
+    if number == 0 || checksum(salt, &bytes[4..]) != u32::from_be_bytes(array(&bytes, 0)?) {
+        return None;
+    }
+    Some(Header {
+        length: u32::from_be_bytes(array(&bytes, 4)?) as usize,
+        number,
+        records: u32::from_be_bytes(array(&bytes, 16)?),
+        blank: u32::from_be_bytes(array(&bytes, 20)?) as usize,
+    })
+}
+
+/// The frame that begins at `at`, if a whole one does.
+pub(super) fn read(file: &[u8], salt: u64, at: usize) -> Option<Frame> {
+    let Header { length, number, records: sum, .. } = header(file, salt, at)?;
+    let records = at + HEADER..(at + HEADER).checked_add(length)?;
+    let end = records.end.next_multiple_of(ALIGN);
+    let is_whole = crc32c::crc32c(file.get(records.clone())?) == sum && is_blank(file.get(records.end..end)?);
+    is_whole.then_some(Frame { number, records, end })
+}
+
+/// Whether a crash can have left what lies at `at`, where frame `number` was to be written over zeros. Some of its sectors
+/// are missing then: more of them are zeros than its header says, or the header itself is. A frame that is all there and
+/// cannot be read was whole once, and somebody was told of it.
+pub(super) fn is_torn(file: &[u8], salt: u64, at: usize, number: u64) -> bool {
+    match header(file, salt, at) {
+        Some(header) => {
+            let end = (at + HEADER).saturating_add(header.length).next_multiple_of(ALIGN);
+            header.number == number && file.get(at..end).is_some_and(|frame| blank_sectors(frame, at) > header.blank)
+        }
+        None => sectors(at..file.len().min(at + HEADER)).any(|part| is_blank(&file[part])),
+    }
 }
 
 /// Whether a whole frame with a number above `number` begins anywhere from `at` on.
@@ -206,7 +255,32 @@ mod tests {
         let row = builder.entry(7, b"a row");
         builder.truncate(8);
         builder.purge(3);
-        (builder.seal(42, 5).to_vec(), row)
+        (builder.seal(42, 5, 0).to_vec(), row)
+    }
+
+    #[test]
+    fn a_frame_that_lacks_a_sector_is_torn_and_one_that_was_changed_is_not() {
+        // Where a header lies in one sector, or in two, and a frame in one.
+        for at in [0, 488, 496, 504, 1000] {
+            for size in [0, 100, 700, 3000] {
+                let mut builder = Builder::new();
+                builder.entry(1, &[vec![b'x'; 90], vec![0; size], vec![b'y'; 90]].concat());
+                let frame = builder.seal(42, 5, at).to_vec();
+                let whole = [vec![0; at], frame, vec![0; 600]].concat();
+                let end = read(&whole, 42, at).expect("it is whole").end;
+                for part in sectors(at..end) {
+                    let mut torn = whole.clone();
+                    torn[part.clone()].fill(0);
+                    assert!(is_torn(&torn, 42, at, 5) || torn == whole, "{size} at {at} without {part:?}");
+                }
+                for byte in at..end {
+                    let mut flipped = whole.clone();
+                    flipped[byte] ^= 0x20;
+                    assert!(read(&flipped, 42, at).is_none() && !is_torn(&flipped, 42, at, 5), "{size} at {at}, byte {byte}");
+                }
+                assert!(!is_torn(&whole, 42, at, 6), "another frame");
+            }
+        }
     }
 
     #[test]

@@ -29,8 +29,6 @@ pub(super) struct End {
     torn: Range<usize>,
 }
 
-/// Disks write so many bytes whole or not at all.
-const SECTOR: usize = 512;
 /// Files are kept in memory in pieces of so many bytes.
 const PAGE: usize = 4096;
 
@@ -79,7 +77,7 @@ pub(super) fn recover(dir: &Path, sync: bool, contents: &mut Contents) -> Result
         let offset = last.end;
         let torn = offset..bytes[offset..].iter().rposition(|byte| *byte != 0).map_or(offset, |at| offset + at + 1);
         let file = OpenOptions::new().read(true).write(true).open(&path).map_err(|e| failed("open", &path, &e))?;
-        if !is_torn(&bytes, torn.clone()) {
+        if !torn.is_empty() && !frame::is_torn(&bytes, header.salt, offset, next_frame) {
             return Err(damaged(&path, &format!("what lies at byte {offset} cannot be read, and no crash has left it so")));
         }
         // Whole pages: one that failed to be written holds more than the frame.
@@ -90,17 +88,6 @@ pub(super) fn recover(dir: &Path, sync: bool, contents: &mut Contents) -> Result
         end.settle(dir, sync).map_err(|e| failed("write", &end.path, &e))?;
     }
     Ok(end)
-}
-
-/// Whether a crash can have left these bytes: of a frame that was being written over zeros, at least one sector is
-/// missing. A frame that is all there and cannot be read was whole once, and somebody was told of it.
-fn is_torn(file: &[u8], left: Range<usize>) -> bool {
-    if left.is_empty() {
-        return true;
-    }
-    let end = frame::claimed_end(file, left.start).filter(|end| *end <= file.len()).unwrap_or(left.end).max(left.end);
-    let sectors = (left.start / SECTOR..end.div_ceil(SECTOR)).map(|n| left.start.max(n * SECTOR)..end.min((n + 1) * SECTOR));
-    sectors.into_iter().any(|sector| file[sector].iter().all(|byte| *byte == 0))
 }
 
 impl End {
@@ -164,3 +151,6 @@ fn replay(path: &Path, bytes: &[u8], header: &Header, contents: &mut Contents) -
     let last = last.ok_or_else(|| damaged(path, "its first frame cannot be read"))?;
     Ok((last, number))
 }
+
+#[cfg(test)]
+mod fuzz;

@@ -99,6 +99,8 @@ pub(super) fn damaged(path: &Path, what: &str) -> LogError {
 }
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests {
     use super::*;
 

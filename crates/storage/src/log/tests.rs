@@ -139,21 +139,25 @@ fn a_write_torn_anywhere_is_cut_off_and_the_log_goes_on() {
 
 #[test]
 fn damage_in_the_last_write_that_no_crash_can_leave_is_refused_and_nothing_of_it_is_lost() {
-    let dir = TempDir::new().unwrap();
-    let log = open(&dir).unwrap();
-    append(&log, [(1, row(1))]);
-    let before = used(&segments(&dir)[0]);
-    append(&log, [(2, vec![b'x'; 3000])]);
-    drop(log);
-    let path = segments(&dir).remove(0);
-    for at in [before + 20, before + 1500, used(&path) - 1] {
-        flip(&path, at);
-        let damaged = fs::read(&path).unwrap();
-        assert!(refused(&dir).contains(path.to_str().unwrap()), "{at}");
-        assert!(fs::read(&path).unwrap() == damaged);
-        flip(&path, at);
+    // Zeros as well: a sector without anything in it is not one that is missing.
+    for filler in [b'x', 0] {
+        let dir = TempDir::new().unwrap();
+        let log = open(&dir).unwrap();
+        append(&log, [(1, row(1))]);
+        let begin = used(&segments(&dir)[0]).next_multiple_of(8);
+        append(&log, [(2, vec![filler; 3000])]);
+        drop(log);
+        let path = segments(&dir).remove(0);
+        // Every field of the header, and the records.
+        for at in [1, 5, 9, 17, 21, 30, 1500, 3000].map(|after| begin + after) {
+            flip(&path, at);
+            let damaged = fs::read(&path).unwrap();
+            assert!(refused(&dir).contains(path.to_str().unwrap()), "{filler} at {at}");
+            assert!(fs::read(&path).unwrap() == damaged);
+            flip(&path, at);
+        }
+        assert_eq!(all(&open(&dir).unwrap()).len(), 2);
     }
-    assert_eq!(all(&open(&dir).unwrap()).len(), 2);
 }
 
 #[test]

@@ -161,7 +161,7 @@ impl Writer {
         }
         failpoint::pass("log-write");
         let begun = Instant::now();
-        let bytes = frame.seal(self.active.header.salt, self.next_frame);
+        let bytes = frame.seal(self.active.header.salt, self.next_frame, self.active.offset);
         self.active.file.write_all_at(bytes, self.active.offset as u64)?;
         let write = begun.elapsed();
         failpoint::pass("log-written");
@@ -279,7 +279,7 @@ impl Writer {
 
 /// Makes a fresh file a segment that begins with `frame`.
 fn begin(dir: &Path, fresh: Fresh, header: Header, frame: &mut Builder) -> io::Result<Active> {
-    let bytes = frame.seal(header.salt, header.first_frame);
+    let bytes = frame.seal(header.salt, header.first_frame, FRAMES_AT);
     fresh.file.write_all_at(&header.encode(), 0)?;
     fresh.file.write_all_at(bytes, FRAMES_AT as u64)?;
     fresh.file.sync_data()?;

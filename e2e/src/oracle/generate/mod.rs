@@ -55,7 +55,8 @@ const WEIGHTS: &[(u32, Kind)] = &[
     (16, Kind::WatchCancel),
     (8, Kind::WatchProgress),
     (2, Kind::WatchNothing),
-    (14, Kind::Settle),
+    (5, Kind::CloseStream),
+    (9, Kind::Settle),
 ];
 
 #[derive(Clone, Copy)]
@@ -75,6 +76,7 @@ enum Kind {
     WatchCancel,
     WatchProgress,
     WatchNothing,
+    CloseStream,
     Settle,
 }
 
@@ -102,6 +104,7 @@ impl Generator {
             Kind::WatchCancel => self.watch_cancel(),
             Kind::WatchProgress => self.watch_progress(),
             Kind::WatchNothing => self.watch_nothing(),
+            Kind::CloseStream => self.close_stream(),
             Kind::Settle => Step::Settle,
         }
     }
@@ -142,6 +145,6 @@ mod tests {
     #[test]
     fn every_kind_of_step_is_generated() {
         let kinds: std::collections::BTreeSet<_> = steps(1).iter().map(Step::kind).collect();
-        assert_eq!(kinds.len(), 13, "{kinds:?}");
+        assert_eq!(kinds.len(), 14, "{kinds:?}");
     }
 }

@@ -13,6 +13,31 @@ use super::pick::FIXED_LEASES;
 /// etcd's default `--max-txn-ops`.
 const MOST_OPS: usize = 128;
 
+fn ops(txn: &TxnRequest) -> impl Iterator<Item = &Request> {
+    txn.success.iter().chain(&txn.failure).filter_map(|op| op.request.as_ref())
+}
+
+/// Whether a branch deletes all keys from one on. etcd does not see then that a put of the same transaction is among them.
+fn deletes_to_the_end(txn: &TxnRequest) -> bool {
+    ops(txn).any(|op| match op {
+        Request::RequestDeleteRange(delete) => delete.range_end == b"\0".as_slice(),
+        Request::RequestTxn(nested) => deletes_to_the_end(nested),
+        Request::RequestPut(_) | Request::RequestRange(_) => false,
+    })
+}
+
+/// Makes puts bring their own value and lease. etcd dies, and dies again at each start, of one that is to keep those of a
+/// key that is gone by then (COMPAT.md).
+fn keep_nothing(txn: &mut TxnRequest) {
+    for op in txn.success.iter_mut().chain(&mut txn.failure).filter_map(|op| op.request.as_mut()) {
+        match op {
+            Request::RequestPut(put) => (put.ignore_value, put.ignore_lease) = (false, false),
+            Request::RequestTxn(nested) => keep_nothing(nested),
+            Request::RequestDeleteRange(_) | Request::RequestRange(_) => {}
+        }
+    }
+}
+
 impl Generator {
     pub(super) fn txn(&mut self) -> TxnRequest {
         if self.chance(2) {
@@ -20,7 +45,11 @@ impl Generator {
         }
         // Random keys would collide in most transactions of some size and have them refused.
         let tidy = self.chance(80);
-        self.branching(0, tidy, &mut Vec::new())
+        let mut txn = self.branching(0, tidy, &mut Vec::new());
+        if deletes_to_the_end(&txn) {
+            keep_nothing(&mut txn);
+        }
+        txn
     }
 
     fn branching(&mut self, depth: u32, tidy: bool, taken: &mut Vec<Bytes>) -> TxnRequest {

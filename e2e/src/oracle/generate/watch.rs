@@ -92,6 +92,11 @@ impl Generator {
         watch(self.stream(), None)
     }
 
+    /// Watches of the same stream are opened anew later, among them some that start where others had come to.
+    pub(super) fn close_stream(&mut self) -> Step {
+        Step::CloseStream(self.stream())
+    }
+
     fn stream(&mut self) -> usize {
         self.pick(&[0, 0, 1, 1, 2, 2, HORIZON])
     }

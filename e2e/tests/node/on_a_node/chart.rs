@@ -1,7 +1,7 @@
 //! The chart: clusters do not notice that the operator goes, and it finds them again.
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{LIMIT, Load, Place, helm, install, kubectl};
+use keelson_e2e::node::{LIMIT, LOOK, Load, Place, helm, install, kubectl};
 use keelson_e2e::wait;
 use serde_json::json;
 
@@ -9,9 +9,7 @@ use serde_json::json;
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn clusters_outlive_the_operator_and_are_found_again() -> Result<()> {
     let place = Place::alone("chart").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({})).await?;
     helm(&["uninstall", "keelson-operator", "--namespace", "keelson-system", "--wait"]).await?;
     ensure!(place.exists("etcdcluster", "db").await?, "the cluster went with the chart");
     load.goes_on(50).await?;
@@ -48,16 +46,14 @@ async fn pods(place: &Place) -> Result<Vec<(String, String, String)>> {
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn a_newer_chart_restarts_no_member() -> Result<()> {
     let place = Place::alone("upgrades").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
+    place.set_up("db", json!({})).await?;
     let before = pods(&place).await?;
     let load = Load::start(place.endpoint("db").await?).await?;
     upgrade(&["--set", "members.version=99.0.0", "--set", "members.image.repository=nowhere.example/keelson"]).await?;
     let seen = async {
         // That the operator has looked again shows in what only the new one was asked for.
         place.edit("db", json!({ "services": { "client": { "annotations": { "asked": "afterwards" } } } })).await?;
-        wait::until("the newer operator has looked", LIMIT, async || {
-            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        wait::until_every(LOOK, "the newer operator has looked", LIMIT, async || {
             Ok(place.get(&["service", "db"]).await?["metadata"]["annotations"]["asked"] == "afterwards")
         })
         .await?;
@@ -75,10 +71,21 @@ async fn a_newer_chart_restarts_no_member() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
+async fn manifests_are_taken_as_they_are() -> Result<()> {
+    // The operator is there already: nothing is made, and everything is looked at.
+    let _place = Place::new("manifests").await?;
+    let said = kubectl(&["apply", "--dry-run=server", "--validate=strict", "-f", "manifests/"], None).await?;
+    for object in ["etcdclusters.keelson.dev", "etcdmembers.keelson.dev", "deployment.apps/keelson-operator"] {
+        ensure!(said.contains(object), "{object} is not among {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn people_are_kept_from_mistakes() -> Result<()> {
     let place = Place::new("mistakes").await?;
-    place.create("db", json!({ "replicas": 1 })).await?;
-    place.settled("db").await?;
+    place.set_up("db", json!({ "replicas": 1 })).await?;
     let member = place.members("db").await?[0]["name"].as_str().context("a name")?.to_string();
     let error = place.kubectl(&["delete", "etcdmember", &member]).await.err().context("a member was deleted")?;
     ensure!(format!("{error:#}").contains("only the operator deletes an EtcdMember"), "{error:#}");

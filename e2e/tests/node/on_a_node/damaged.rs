@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{Load, Place, figure};
+use keelson_e2e::node::{Place, figure};
 use serde_json::json;
 
 /// Where a write in the middle of the log begins, and long after where the last one can be.
@@ -30,9 +30,7 @@ fn damage(volume: &Path) -> Result<()> {
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn damaged_data_is_replaced_under_load() -> Result<()> {
     let place = Place::new("damaged").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({})).await?;
     load.goes_on(100).await?;
 
     let members = place.members("db").await?;

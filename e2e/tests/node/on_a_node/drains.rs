@@ -1,7 +1,7 @@
 //! Nodes are drained: one may go, a second has to wait for it.
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{Load, Place, figure, kubectl};
+use keelson_e2e::node::{Place, figure, kubectl};
 use serde_json::json;
 
 const DRAIN: [&str; 4] = ["--ignore-daemonsets", "--delete-emptydir-data", "--force", "--pod-selector=keelson.dev/cluster=db"];
@@ -10,9 +10,7 @@ const DRAIN: [&str; 4] = ["--ignore-daemonsets", "--delete-emptydir-data", "--fo
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn one_node_is_drained_and_a_second_has_to_wait() -> Result<()> {
     let place = Place::alone("drains").await?;
-    place.create("db", json!({ "pod": { "antiAffinity": "Required" } })).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({ "pod": { "antiAffinity": "Required" } })).await?;
 
     kubectl(&[&["drain", "node2", "--timeout=60s"], &DRAIN[..]].concat(), None).await?;
     let error = kubectl(&[&["drain", "node3", "--timeout=10s"], &DRAIN[..]].concat(), None).await;

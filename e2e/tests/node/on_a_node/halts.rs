@@ -33,8 +33,7 @@ async fn halts(place: &Place, change: Value, back: Value, why: &str) -> Result<(
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn a_flag_that_members_crash_on_stops_at_the_first() -> Result<()> {
     let place = Place::new("crashes").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
+    place.set_up("db", json!({})).await?;
     let crash = json!({ "extraArgs": { "no-such-flag": "1" } });
     halts(&place, crash, json!({ "extraArgs": null }), "no-such-flag").await
 }
@@ -43,8 +42,7 @@ async fn a_flag_that_members_crash_on_stops_at_the_first() -> Result<()> {
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn an_image_that_cannot_be_had_stops_at_the_first() -> Result<()> {
     let place = Place::new("images").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
+    place.set_up("db", json!({})).await?;
     let image = place.pods("db").await?[0]["spec"]["containers"][0]["image"].as_str().context("an image")?.to_string();
     let nowhere = json!({ "image": { "repository": "localhost/no-such-image" } });
     halts(&place, nowhere, json!({ "image": null }), "no-such-image").await?;

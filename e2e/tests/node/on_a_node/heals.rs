@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use keelson_e2e::node::{Load, Place, figure};
+use keelson_e2e::node::{LONGEST_GAP, MOST_RETRIES, Place, figure};
 use serde_json::{Value, json};
 
 fn id(members: &[Value], name: &str) -> Option<Value> {
@@ -14,9 +14,7 @@ fn id(members: &[Value], name: &str) -> Option<Value> {
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn the_leaders_pod_is_deleted_under_load() -> Result<()> {
     let place = Place::new("heals").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({})).await?;
 
     let leader = place.leader("db").await?;
     let before = id(&place.members("db").await?, &leader);
@@ -29,6 +27,7 @@ async fn the_leaders_pod_is_deleted_under_load() -> Result<()> {
     ensure!(id(&place.members("db").await?, &leader) == before, "{leader} came back as another member");
 
     load.goes_on(50).await?;
-    figure("load while healing", load.stop().await?);
-    Ok(())
+    let report = load.stop().await?;
+    figure("load while healing", &report);
+    report.within(MOST_RETRIES, LONGEST_GAP)
 }

@@ -1,7 +1,7 @@
 //! Clusters do not meddle with each other, nor with what is somebody else's.
 
 use anyhow::{Result, ensure};
-use keelson_e2e::node::{Place, etcdctl};
+use keelson_e2e::node::{LOOK, Place, etcdctl};
 use keelson_e2e::wait;
 use serde_json::json;
 
@@ -32,7 +32,7 @@ async fn what_belongs_to_somebody_else_is_left_alone() -> Result<()> {
     place.kubectl(&["create", "service", "clusterip", "db", "--tcp=80"]).await?;
     let theirs = place.get(&["service", "db"]).await?;
     place.create("db", json!({ "replicas": 1 })).await?;
-    wait::until("it is said what is in the way", std::time::Duration::from_secs(60), async || {
+    wait::until_every(LOOK, "it is said what is in the way", std::time::Duration::from_secs(60), async || {
         let cluster = place.get(&["etcdcluster", "db"]).await?;
         Ok(cluster["status"].to_string().contains("Service db was not made for this cluster"))
     })

@@ -1,7 +1,7 @@
 //! A paused cluster is left as it is, whatever its spec says, until it is no longer paused.
 
 use anyhow::{Result, ensure};
-use keelson_e2e::node::{LIMIT, Load, Place};
+use keelson_e2e::node::{LIMIT, LOOK, Place};
 use keelson_e2e::wait;
 use serde_json::json;
 
@@ -9,14 +9,12 @@ use serde_json::json;
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn a_paused_cluster_is_left_alone_under_load() -> Result<()> {
     let place = Place::new("pauses").await?;
-    place.create("db", json!({ "replicas": 1 })).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({ "replicas": 1 })).await?;
 
     place.edit("db", json!({ "paused": true })).await?;
     place.says("db", "Progressing", "False", "Paused").await?;
     place.edit("db", json!({ "replicas": 3, "options": { "snapshotCount": 5000 } })).await?;
-    wait::until("the operator has seen the edit", LIMIT, async || {
+    wait::until_every(LOOK, "the operator has seen the edit", LIMIT, async || {
         let cluster = place.get(&["etcdcluster", "db"]).await?;
         Ok(cluster["status"]["observedGeneration"] == cluster["metadata"]["generation"])
     })

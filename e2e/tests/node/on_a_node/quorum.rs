@@ -1,7 +1,10 @@
 //! Members lost at once: two of five are replaced; two of three are a lost quorum, of which nothing is deleted.
+//!
+//! Without a quorum nothing is acknowledged and no watch goes on: that load ends before, and what it was told is looked for
+//! once the members are back.
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{LIMIT, Load, Place, figure, kubectl};
+use keelson_e2e::node::{LIMIT, LOOK, Load, Place, figure, kubectl};
 use keelson_e2e::wait;
 use serde_json::{Value, json};
 
@@ -43,8 +46,7 @@ fn names(members: &[Value], role: &str) -> Vec<String> {
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn two_of_five_lose_their_volumes_at_once_under_load() -> Result<()> {
     let place = Place::new("five").await?;
-    place.create("db", json!({ "replicas": 5 })).await?;
-    figure("apply to all 5 voting", format!("{:.1?}", place.settled("db").await?));
+    figure("apply to all 5 voting", format!("{:.1?}", place.set_up("db", json!({ "replicas": 5 })).await?));
     let load = Load::start(place.endpoint("db").await?).await?;
 
     let followers = names(&place.members("db").await?, "Follower");
@@ -71,9 +73,7 @@ async fn two_of_five_lose_their_volumes_at_once_under_load() -> Result<()> {
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn a_lost_quorum_is_told_of_and_comes_back_with_its_members() -> Result<()> {
     let place = Place::new("quorum").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({})).await?;
     load.goes_on(100).await?;
     let report = load.stop().await?;
     let members = place.members("db").await?;
@@ -87,7 +87,7 @@ async fn a_lost_quorum_is_told_of_and_comes_back_with_its_members() -> Result<()
         place.kubectl(&["delete", "pod", name, "--wait=false"]).await?;
     }
     figure("a lost quorum is told of", format!("{:.1?}", place.says("db", "QuorumLost", "True", "").await?));
-    wait::until("both pods wait for a node", LIMIT, async || {
+    wait::until_every(LOOK, "both pods wait for a node", LIMIT, async || {
         let pods = place.pods("db").await?;
         Ok(pods.iter().filter(|pod| pod["status"]["phase"] == "Pending").count() == 2)
     })

@@ -3,16 +3,14 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{Load, Place, figure};
+use keelson_e2e::node::{Place, figure};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn a_lost_volume_is_replaced_under_load() -> Result<()> {
     let place = Place::new("replaces").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({})).await?;
 
     let members = place.members("db").await?;
     let follower = members.iter().find(|member| member["role"] == "Follower").context("a follower")?;

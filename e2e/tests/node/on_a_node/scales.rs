@@ -1,7 +1,7 @@
 //! Three members become five, and three again.
 
 use anyhow::{Context, Result, ensure};
-use keelson_e2e::node::{Load, Place, figure};
+use keelson_e2e::node::{LONGEST_GAP, MOST_RETRIES, Place, figure};
 use serde_json::{Value, json};
 
 fn ids(members: &[Value]) -> Vec<String> {
@@ -12,9 +12,7 @@ fn ids(members: &[Value]) -> Vec<String> {
 #[ignore = "needs a whole Kubernetes: make e2e-node"]
 async fn three_members_become_five_and_three_again_under_load() -> Result<()> {
     let place = Place::new("scales").await?;
-    place.create("db", json!({})).await?;
-    place.settled("db").await?;
-    let load = Load::start(place.endpoint("db").await?).await?;
+    let load = place.under_load("db", json!({})).await?;
 
     place.edit("db", json!({ "replicas": 5 })).await?;
     figure("3 to 5 members", format!("{:.1?}", place.settled("db").await?));
@@ -30,6 +28,7 @@ async fn three_members_become_five_and_three_again_under_load() -> Result<()> {
     let endpoint = place.endpoint("db").await?;
     let report = load.stop().await?;
     figure("load while becoming five and three again", &report);
+    report.within(MOST_RETRIES, LONGEST_GAP)?;
     let three = place.members("db").await?;
     ensure!(three.len() == 3 && ids(&three).iter().all(|id| ids(&five).contains(id)), "{five:?} became {three:?}");
     let budget = place.get(&["poddisruptionbudget", "db"]).await?["spec"]["minAvailable"].clone();

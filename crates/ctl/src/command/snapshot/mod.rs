@@ -5,6 +5,8 @@ mod restore;
 mod save;
 mod status;
 
+pub(in crate::command) use save::Progress;
+
 use crate::cli::{Command, Flag, Group, Kind};
 
 pub static COMMAND: Command =

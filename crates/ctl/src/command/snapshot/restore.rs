@@ -131,7 +131,7 @@ mod tests {
         let restore = |cluster: &str, options: &RestoreOptions| {
             let url = options.initial_advertise_peer_urls.as_str();
             let member = NewMember::new(&options.name, cluster, "t", url).unwrap();
-            told(options, &Restored { data_dir: "d".into(), member, revision: 12, compacted: -1, changes: 3 })
+            told(options, &Restored { data_dir: "d".into(), member, revision: 12, compacted: -1, changes: 3, compared: 0 })
         };
         let url = "http://a:1".to_owned();
         let mut options = RestoreOptions { name: "a".into(), initial_advertise_peer_urls: url, ..RestoreOptions::default() };

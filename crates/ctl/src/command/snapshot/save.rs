@@ -158,18 +158,18 @@ impl Checked {
 }
 
 /// On a terminal a line that counts; elsewhere only the end.
-struct Progress {
+pub(in crate::command) struct Progress {
     live: bool,
     last: Option<Instant>,
 }
 
 impl Progress {
-    fn new(endpoint: &str) -> Self {
+    pub(in crate::command) fn new(endpoint: &str) -> Self {
         eprintln!("fetching snapshot from {endpoint}");
         Self { live: io::stderr().is_terminal(), last: None }
     }
 
-    fn show(&mut self, done: u64, remaining: u64) {
+    pub(in crate::command) fn show(&mut self, done: u64, remaining: u64) {
         let due = self.last.is_none_or(|last| last.elapsed().as_millis() >= 200);
         if self.live && due {
             self.last = Some(Instant::now());
@@ -179,7 +179,7 @@ impl Progress {
         }
     }
 
-    fn end(&self, text: &str) {
+    pub(in crate::command) fn end(&self, text: &str) {
         eprintln!("{}{text}", if self.live { "\r" } else { "" });
     }
 }

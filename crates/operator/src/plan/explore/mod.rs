@@ -9,6 +9,7 @@
 //! happens by itself may happen before the operator acts.
 
 mod cases;
+mod certificates;
 mod happen;
 mod obey;
 mod state;

@@ -35,7 +35,11 @@ fn asks_the_leader(action: &Action) -> bool {
 
 fn perform(after: &mut State, action: &Action, extent: Extent) {
     match action {
-        Action::Apply(Surrounding::PeerService) | Action::DeleteBudget => {}
+        // Certificates have an exploration of their own.
+        Action::Apply(Surrounding::PeerService | Surrounding::Certificate(_))
+        | Action::DeleteBudget
+        | Action::Issue { .. }
+        | Action::Turn { .. } => {}
         Action::SetFinalizer(present) => {
             after.end.finalizer = *present;
             if after.end.asked && !present {

@@ -281,6 +281,8 @@ impl State {
             store: self.listed(),
             budget: self.budget.map(i32::from),
             outdated: if self.published { vec![] } else { vec![Surrounding::ClientService] },
+            certificates: vec![],
+            authorities: vec![],
             in_the_way: vec![],
             unschedulable: (fresh == "none").then(|| "no node".into()),
             fresh: Fresh { member: fresh, token: "token".into() },

@@ -1,5 +1,6 @@
 //! One test per safety rule, each on the smallest world that shows it.
 
+mod certificates;
 mod found;
 mod founding;
 mod healing;
@@ -42,6 +43,8 @@ pub fn settled(size: usize) -> World {
         store: Store::Listed { cluster_id: STORE, list },
         budget: Some(quorum(size) as i32),
         outdated: vec![],
+        certificates: vec![],
+        authorities: vec![],
         in_the_way: vec![],
         unschedulable: None,
         fresh: Fresh { member: "new".into(), token: "fresh-token".into() },

@@ -20,7 +20,7 @@ fn feed<M: Message + Default>(bytes: &[u8], pieces: &[u8]) -> (Vec<M>, Result<()
         frames.push(if piece.len().is_multiple_of(2) { piece } else { Bytes::copy_from_slice(&piece) });
         loop {
             match frames.next(|_, _| None) {
-                Ok(Some(message)) => messages.push(message),
+                Ok(Some((message, _))) => messages.push(message),
                 Ok(None) => break,
                 Err(e) => return (messages, Err(e)),
             }

@@ -1,11 +1,14 @@
 //! The leader's clock for leases: when each one ends, who waits for one that is being revoked.
 //! Keepalives live only here; they never pass through the log.
 
-use std::collections::{BTreeSet, HashMap};
-use std::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::time::Duration;
 
+use keelson_api::Error;
+use keelson_state::Reply;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 #[derive(Debug)]
 struct Clock {
@@ -19,7 +22,10 @@ struct Clock {
 struct Clocks {
     by_id: HashMap<i64, Clock>,
     by_end: BTreeSet<(Instant, i64)>,
-    waiting: HashMap<i64, Vec<oneshot::Sender<()>>>,
+    /// In order, since all are told at once.
+    waiting: BTreeMap<i64, Vec<oneshot::Sender<()>>>,
+    /// The newest term in which this member has proved that it leads.
+    term: u64,
 }
 
 /// Ends of all leases.
@@ -71,11 +77,21 @@ impl Lessor {
         clocks.waiting.remove(&id);
     }
 
-    /// This member has become leader: its clocks have not seen the renewals, so every lease begins its
-    /// term anew, and `grace` more for clients to find the new leader.
-    pub fn begin_anew(&self, grace: Duration) {
+    /// Whether the clocks have begun in this term of a leader.
+    #[must_use]
+    pub fn runs_in(&self, term: u64) -> bool {
+        self.clocks.lock().term == term
+    }
+
+    /// This member leads in a new term: its clocks have not seen the renewals, so every lease begins its time anew, and
+    /// `grace` more. Once in a term: renewals have come since.
+    pub fn begin_anew(&self, term: u64, grace: Duration) {
         let mut clocks = self.clocks.lock();
         let clocks = &mut *clocks;
+        if term <= clocks.term {
+            return;
+        }
+        clocks.term = term;
         clocks.by_end.clear();
         for (id, clock) in &mut clocks.by_id {
             clock.ends = ends_in(clock.ttl) + grace;
@@ -105,6 +121,7 @@ impl Lessor {
     }
 
     /// Granted and remaining seconds.
+    #[must_use]
     pub fn time_to_live(&self, id: i64) -> Option<(i64, i64)> {
         let clocks = self.clocks.lock();
         let clock = clocks.by_id.get(&id)?;
@@ -113,11 +130,13 @@ impl Lessor {
     }
 
     /// All leases, the one that ends first first.
+    #[must_use]
     pub fn by_end(&self) -> Vec<i64> {
         self.clocks.lock().by_end.iter().map(|(_, id)| *id).collect()
     }
 
     /// Takes up to `limit` leases that have ended, to be revoked.
+    #[must_use]
     pub fn take_ended(&self, limit: usize) -> Vec<i64> {
         let mut clocks = self.clocks.lock();
         let now = Instant::now();
@@ -131,8 +150,23 @@ impl Lessor {
         ended.into_iter().map(|(_, id)| id).collect()
     }
 
-    /// A revoke did not go through: the lease is looked at again.
-    pub fn give_back(&self, id: i64) {
+    /// What became of the proposal to revoke a lease that had ended. That it was revoked is told where it is applied.
+    pub fn proposed(&self, id: i64, reply: &Result<Reply, Error>) {
+        match reply {
+            Ok(Reply::LeaseRevoke { .. }) => {}
+            // Somebody else was faster, and its id may be granted anew by now.
+            Err(Error::LeaseNotFound) => {
+                let ending = self.clocks.lock().by_id.get(&id).is_some_and(|clock| clock.revoking);
+                if ending {
+                    self.revoked(id);
+                }
+            }
+            // The term has moved on, or nobody knows: it is looked at again.
+            Ok(_) | Err(_) => self.give_back(id),
+        }
+    }
+
+    fn give_back(&self, id: i64) {
         let mut clocks = self.clocks.lock();
         clocks.waiting.remove(&id);
         if let Some(clock) = clocks.by_id.get_mut(&id) {
@@ -162,8 +196,31 @@ mod tests {
         assert!(matches!(lessor.renew(2), Renewal::Renewed(3600)));
         lessor.granted(3, 0, 0);
         assert_eq!(lessor.take_ended(10), [3]);
-        lessor.give_back(3);
+        lessor.proposed(3, &Ok(Reply::Done));
         assert_eq!(lessor.take_ended(10), [3]);
+        lessor.revoked(3);
+        lessor.granted(3, 3600, 0);
+        lessor.proposed(3, &Err(Error::LeaseNotFound));
+        assert!(matches!(lessor.renew(3), Renewal::Renewed(3600)), "granted anew meanwhile");
         assert_eq!(lessor.time_to_live(9), None);
+    }
+
+    #[test]
+    fn a_new_leader_gives_every_lease_its_whole_term_whatever_was_left_of_it() {
+        let lessor = Lessor::default();
+        lessor.granted(1, 3600, 1);
+        lessor.granted(2, 0, 0);
+        assert_eq!(lessor.take_ended(10), [2]);
+        let Renewal::Ending(mut waiting) = lessor.renew(2) else { panic!("renewed a lease that is being revoked") };
+        lessor.begin_anew(5, Duration::from_secs(60));
+        assert!(lessor.time_to_live(1).is_some_and(|(ttl, left)| ttl == 3600 && left > 3600), "what was left of the term");
+        assert!(matches!(waiting.try_recv(), Err(oneshot::error::TryRecvError::Closed)), "nobody asks again");
+        assert!(lessor.take_ended(10).is_empty(), "the grace");
+        assert!(matches!(lessor.renew(2), Renewal::Renewed(0)));
+        assert!(lessor.runs_in(5) && !lessor.runs_in(6));
+        for known in [5, 4] {
+            lessor.begin_anew(known, Duration::from_secs(60));
+            assert_eq!(lessor.take_ended(1).len(), usize::from(known == 5), "a term begins once");
+        }
     }
 }
